@@ -1,0 +1,51 @@
+# Quicklime from a bare checkout. Needs make and Python 3.11 or newer; everything else is fetched into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.stamp-setup
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up test check demo bench
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(READY) ## install into .venv what requirements.lock names, by hash
+
+up: setup ## run a whole CA in the foreground; flags: make up ARGS='--zone fleet.internal'
+	@$(BIN)/quicklime up $(ARGS)
+
+test: setup ## the whole suite, twice: PostgreSQL and Redis, then the embedded default
+	QUICKLIME_TEST_DB=postgresql $(BIN)/python -m pytest $(ARGS)
+	QUICKLIME_TEST_DB=sqlite $(BIN)/python -m pytest $(ARGS)
+
+check: export QUICKLIME_STATE := $(shell mktemp -d -u)
+check: setup ## format, lint, types, import contracts, missing migrations, Django's deployment checks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python manage.py check --deploy --fail-level WARNING
+	@rm -rf "$$QUICKLIME_STATE"
+
+demo: setup ## a short tour of a private instance
+	@demo/tour $(BIN)
+
+bench: setup ## side by side with the peers, which it installs
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# A changed lock or pyproject.toml makes the environment anew; a failed attempt leaves no stamp.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Quicklime needs Python 3.11 or newer: make PYTHON=/path/to/it")'
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+	  uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .; \
+	fi
+	@touch $@

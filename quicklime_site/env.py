@@ -1,0 +1,283 @@
+"""Quicklime's settings, read from the environment.
+
+Owns every environment variable the server knows: its name, cast, default and the sentence shown when it is wrong.
+Must never be imported by anything but `settings`; the rest of the project reads `django.conf.settings`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+ROLES = ("web", "worker", "manage")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_LONGEST_SOCKET = 100  # sun_path holds 108 bytes with its NUL (unix(7)); Redis adds a suffix while it starts
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+
+
+class SettingError(Exception):
+    """A setting has a value Quicklime cannot run with; the text names it, the value's fault and what would do."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable: `cast` turns its text into a value or raises ValueError saying why it cannot."""
+
+    name: str
+    cast: Callable[[str], Any]
+    default: str
+    help: str
+
+
+def _zones(text: str) -> tuple[str, ...]:
+    zones = _words(text)
+    if not zones:
+        raise ValueError("name at least one DNS zone, for example: internal")
+    for zone in zones:
+        if len(zone) > 253 or not all(_LABEL.fullmatch(label) for label in zone.split(".")):
+            raise ValueError(f"{zone!r} is not a DNS zone (lower-case labels, no leading dot), for example: fleet.internal")
+    return zones
+
+
+def _trust_domains(text: str) -> tuple[str, ...]:
+    return _zones(text) if text.strip() else ()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for word in re.split(r"[,\s]+", text) if word))
+
+
+def _ip_ranges(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(word) for word in _words(text))
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("name a directory or file")
+    return Path(text).absolute()
+
+
+def _optional_path(text: str) -> Path | None:
+    return Path(text).absolute() if text else None
+
+
+def _split(text: str) -> SplitResult | None:
+    """The URL's parts, None for what is no URL. urllib's own messages are dropped: they may repeat a password."""
+    try:
+        parts = urlsplit(text)
+        return parts if parts.port != 0 and re.fullmatch(r"[!-~]*", text) else None
+    except ValueError:
+        return None
+
+
+def _http_url(*schemes: str) -> Callable[[str], str]:
+    def cast(text: str) -> str:
+        parts = _split(text)
+        if not parts or parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError(f"give a URL such as {schemes[-1]}://ca.internal (scheme {' or '.join(schemes)}, no user, no query)")
+        return text.rstrip("/")
+
+    return cast
+
+
+def _public_url(text: str) -> str:
+    url = _http_url("http", "https")(text)
+    if urlsplit(url).path:
+        raise ValueError("give scheme, host and port only: the API is served from the root of its host")
+    return url
+
+
+def _optional_http_url(text: str) -> str:
+    return _http_url("http")(text) if text else ""
+
+
+def _redis_url(text: str) -> str:
+    parts = _split(text)
+    if text and not (parts and (parts.hostname if parts.scheme in ("redis", "rediss") else parts.scheme == "unix" and parts.path)):
+        raise ValueError("give redis://host:port/db, rediss://… or unix:///path/to/socket")
+    return text
+
+
+def _database_url(text: str) -> str:
+    parts = _split(text)
+    if text and not (parts and parts.scheme in ("postgresql", "postgres", "sqlite") and parts.path.strip("/")):
+        raise ValueError("give postgresql://user:password@host:port/name or sqlite:///path/to/file")
+    return text
+
+
+def _secret_key(text: str) -> str:
+    if text and (len(text) < 50 or len(set(text)) < 5):
+        raise ValueError("give at least 50 random characters, or leave it unset")
+    return text
+
+
+def _log_level(text: str) -> str:
+    if text not in LOG_LEVELS:
+        raise ValueError(f"give one of {', '.join(LOG_LEVELS)}")
+    return text
+
+
+def _flag(text: str) -> bool:
+    try:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}[text.lower()]
+    except KeyError:
+        raise ValueError("give 1 or 0") from None
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def cast(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise ValueError(f"give a whole number from {low} to {high}")
+        return int(text)
+
+    return cast
+
+
+def _role(text: str) -> str:
+    if text not in ROLES:
+        raise ValueError(f"give one of {', '.join(ROLES)}")
+    return text
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    return _words(text)
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"[!-*,-~]{1,200}", text):
+        raise ValueError("give a name without spaces or plus signs, for example: internal/quicklime")
+    return text
+
+
+# fmt: off
+VARIABLES = (
+    Variable("QUICKLIME_STATE", _path, "var", "directory of the embedded database, keys and certificates"),
+    Variable("DATABASE_URL", _database_url, "", "PostgreSQL or SQLite; unset: SQLite in the state directory"),
+    Variable("REDIS_URL", _redis_url, "", "broker and wake-ups; unset: the private server's socket in the state directory"),
+    Variable("QUICKLIME_ROLE", _role, "manage", "what this process is: web (holds no CA key), worker or manage"),
+    Variable("QUICKLIME_ZONES", _zones, "internal,localhost", "DNS zones below which names are issued"),
+    Variable("QUICKLIME_IP_RANGES", _ip_ranges, "127.0.0.0/8,::1/128", "IP ranges whose addresses may be named in certificates"),
+    Variable("QUICKLIME_SPIFFE_TRUST_DOMAINS", _trust_domains, "", "trust domains whose spiffe:// URIs may be named"),
+    Variable("QUICKLIME_PUBLIC_URL", _public_url, "https://localhost:8443", "where clients reach the API"),
+    Variable("QUICKLIME_AIA_URL", _http_url("http"), "http://localhost:8080", "plain-HTTP base, written into certificates, of issuers"),
+    Variable("QUICKLIME_OCSP_URL", _optional_http_url, "", "OCSP URL written into certificates; unset: none is written"),
+    Variable("QUICKLIME_ALLOWED_HOSTS", _hosts, "", "further Host names the API answers to, besides the public URL's and loopback"),
+    Variable("SECRET_KEY", _secret_key, "", "Django's secret; unset: made once in the state directory"),
+    Variable("QUICKLIME_KEYS", _optional_path, "", "directory of the sealed keys; unset: keys/ in the state directory"),
+    Variable("QUICKLIME_KEY_PASSPHRASE", str, "", "passphrase that opens the sealed keys; not for web processes"),
+    Variable("QUICKLIME_KEY_PASSPHRASE_FILE", _optional_path, "",
+             "file with it, mode 0600; unset: passphrase in the state directory, made with the first key"),
+    Variable("QUICKLIME_REVOCATION_KEY_FILE", _optional_path, "",
+             "key that revocation secrets are derived from; unset: revocation.key in the state directory"),
+    Variable("QUICKLIME_CHECKPOINT_DIR", _optional_path, "",
+             "where checkpoints are kept outside the database; unset: checkpoints/ in the state directory"),
+    Variable("QUICKLIME_LOG_ORIGIN", _origin, "quicklime/log", "the log's name in its checkpoints"),
+    Variable("QUICKLIME_LOG_PUBLIC", _flag, "0", "1: the log may be read without a token"),
+    Variable("QUICKLIME_PKILINT_SAMPLE", _whole(1, 1_000_000), "1000",
+             "pkilint examines every new shape and then one certificate in N (1: each one)"),
+    Variable("QUICKLIME_RATE", _whole(1, 1_000_000), "5000", "requests per second one token may make of one web process"),
+    Variable("QUICKLIME_WAITERS", _whole(0, 10_000), "128",
+             "requests one web process lets wait at once; further ones are answered 202 immediately"),
+    Variable("QUICKLIME_LOG_LEVEL", _log_level, "INFO", "least level of the log lines on standard error: DEBUG, INFO, WARNING or ERROR"),
+    Variable("QUICKLIME_DB_POOL", _whole(1, 1_000), "8", "PostgreSQL connections one process may hold"),
+)
+# fmt: on
+
+
+def read(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Every variable of VARIABLES, cast. Raises SettingError naming all that are wrong, one line each."""
+    values, wrong = {}, []
+    for variable in VARIABLES:
+        text = environ.get(variable.name, variable.default)
+        try:
+            values[variable.name] = variable.cast(text)
+        except ValueError as error:
+            wrong.append(f"{variable.name}: {error} (it is {_shown(variable.name, text)})")
+    if values.get("QUICKLIME_KEY_PASSPHRASE") and values.get("QUICKLIME_KEY_PASSPHRASE_FILE"):
+        wrong.append("QUICKLIME_KEY_PASSPHRASE and QUICKLIME_KEY_PASSPHRASE_FILE are both set: set one")
+    if wrong:
+        raise SettingError("wrong setting\n  " + "\n  ".join(wrong))
+    return values
+
+
+def _shown(name: str, text: str) -> str:
+    """Values that may carry a password are not repeated in an error."""
+    return "not shown" if name in ("SECRET_KEY", "QUICKLIME_KEY_PASSPHRASE", "DATABASE_URL", "REDIS_URL") else repr(text)
+
+
+def database(url: str, state: Path, pool: int) -> dict[str, Any]:
+    """Django's DATABASES["default"] for `url`.
+
+    SQLite: IMMEDIATE transactions, so that two writers queue rather than deadlock; WAL with synchronous=FULL, so that a
+    commit survives a power cut; recursive_triggers, without which REPLACE INTO passes by the log's DELETE trigger.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("", "sqlite"):
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": unquote(parts.path)[1:] if url else str(state / "quicklime.sqlite3"),  # sqlite:///relative, sqlite:////absolute
+            "CONN_MAX_AGE": None,
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 20,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA recursive_triggers=ON;",
+            },
+        }
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": unquote(parts.hostname or "") or _query(parts.query).get("host", ""),
+        "PORT": str(parts.port or ""),
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": pool, "timeout": 2}, "connect_timeout": 2},
+    }
+
+
+def _query(text: str) -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in unquote(text).split("&") if "=" in pair)
+
+
+def redis_socket(state: Path) -> Path:
+    """Where the private Redis of `state` listens: in it, or, if that is too long or too odd for a socket's address, in
+    the user's runtime directory, under a name made from it."""
+    path = state / "redis.sock"
+    if len(bytes(path)) <= _LONGEST_SOCKET and re.fullmatch(r"[A-Za-z0-9/._-]+", str(path)):
+        return path
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"{tempfile.gettempdir()}/quicklime-{os.getuid()}")
+    return runtime / f"quicklime-{hashlib.sha256(bytes(state)).hexdigest()[:16]}" / "redis.sock"
+
+
+def made_once(path: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(48)) -> str:
+    """The text of `path`, made with mode 0600 if it is not there. Two processes that start together agree on one, and a
+    crash leaves no empty one: the file is complete before it gets its name. Raises SettingError where it cannot be made."""
+    try:
+        if not path.exists():
+            _make(path, make())
+        return path.read_text().strip()
+    except OSError as error:
+        raise SettingError(f"cannot keep {path.name} in the state directory (QUICKLIME_STATE): {error}") from None
+
+
+def _make(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
+    try:
+        with open(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(name, path)  # unlike rename, never replaces what another process made meanwhile
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(name)

@@ -1,0 +1,146 @@
+"""Django's settings, all from the environment (see env.py, which names and checks each variable)."""
+
+import os
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from csp.constants import NONE, SELF
+
+from . import env
+
+try:
+    _e = env.read(os.environ)
+    SECRET_KEY = _e["SECRET_KEY"] or env.made_once(_e["QUICKLIME_STATE"] / "secret_key")
+except env.SettingError as error:
+    sys.exit(f"quicklime: {error}")
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+STATE: Path = _e["QUICKLIME_STATE"]
+ROLE: str = _e["QUICKLIME_ROLE"]
+ZONES, IP_RANGES, SPIFFE_TRUST_DOMAINS = _e["QUICKLIME_ZONES"], _e["QUICKLIME_IP_RANGES"], _e["QUICKLIME_SPIFFE_TRUST_DOMAINS"]
+PUBLIC_URL, AIA_URL, OCSP_URL = _e["QUICKLIME_PUBLIC_URL"], _e["QUICKLIME_AIA_URL"], _e["QUICKLIME_OCSP_URL"]
+KEYS_DIR: Path = _e["QUICKLIME_KEYS"] or STATE / "keys"
+KEY_PASSPHRASE: str = _e["QUICKLIME_KEY_PASSPHRASE"]
+KEY_PASSPHRASE_FILE: Path | None = _e["QUICKLIME_KEY_PASSPHRASE_FILE"]
+REVOCATION_KEY_FILE: Path = _e["QUICKLIME_REVOCATION_KEY_FILE"] or STATE / "revocation.key"
+CHECKPOINT_DIR: Path = _e["QUICKLIME_CHECKPOINT_DIR"] or STATE / "checkpoints"
+LOG_ORIGIN, LOG_PUBLIC = _e["QUICKLIME_LOG_ORIGIN"], _e["QUICKLIME_LOG_PUBLIC"]
+PKILINT_SAMPLE, RATE, WAITERS = _e["QUICKLIME_PKILINT_SAMPLE"], _e["QUICKLIME_RATE"], _e["QUICKLIME_WAITERS"]
+CRASH_POINTS = False  # only the test settings turn named crash points on
+
+DEBUG = False
+ALLOWED_HOSTS = [urlsplit(PUBLIC_URL).hostname or "localhost", "localhost", "127.0.0.1", "[::1]", *_e["QUICKLIME_ALLOWED_HOSTS"]]
+ROOT_URLCONF = "quicklime_site.urls"
+WSGI_APPLICATION = "quicklime_site.wsgi.application"
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_celery_beat",
+    "csp",
+    "eventlog",
+    "ca",
+    "ocsp",
+    "dashboard",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+DATABASES = {"default": env.database(_e["DATABASE_URL"], STATE, _e["QUICKLIME_DB_POOL"])}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LANGUAGE_CODE, TIME_ZONE, USE_TZ, USE_I18N = "en", "UTC", True, False
+APPEND_SLASH = False  # a redirect would drop a POST's body, and an OCSP GET path may end in anything
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the default makes cookie signers for every request
+STATIC_URL = "/static/"
+WHITENOISE_USE_FINDERS = True
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
+
+_https = PUBLIC_URL.startswith("https:")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
+SECURE_SSL_REDIRECT = False  # the API listens on TLS only; there is no plain-HTTP twin to redirect from
+SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = False
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]  # the three SECURE_ choices just above
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF], "img-src": [SELF, "data:"], "object-src": [NONE],
+        "base-uri": [NONE], "form-action": [SELF], "frame-ancestors": [NONE],
+    }
+}  # fmt: skip
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["ca.api.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["ca.api.authentication.DenyUnlessDeclared"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["ca.api.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "ca.api.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Quicklime",
+    "DESCRIPTION": "A private certificate authority whose event log is the truth.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+REDIS_URL = _e["REDIS_URL"] or f"unix://{env.redis_socket(STATE)}"
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "queue_order_strategy": "priority",  # BRPOP looks at later steps first: a batch that began ends before another begins
+    "socket_connect_timeout": 1,
+    "socket_timeout": 5,
+    "visibility_timeout": 60,
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_TASK_SEND_SENT_EVENT = CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SYNC_EVERY = 10  # messages between two writes of when each task was last sent, which /readyz looks at
+CELERY_TIMEZONE, CELERY_ENABLE_UTC = "UTC", True
+
+LOGGING_CONFIG = "quicklime_site.logs.configure"
+LOGGING = {"level": _e["QUICKLIME_LOG_LEVEL"]}
