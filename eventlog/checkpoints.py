@@ -1,0 +1,64 @@
+"""Signed checkpoints of the log: made, stored, then published.
+
+Owns the rule that a log must not sign two checkpoints that disagree: they are made under the sequencer's lock, are committed
+before anyone sees them, and none is made for a log that is behind one saved outside.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from . import head, notes, saved
+from .bulk import insert_rows
+from .merkle import Tree
+from .models import Checkpoint
+from .notes import CheckpointSigner
+
+__all__ = ["CheckpointSigner", "LogBehind", "latest", "sign_pending", "store"]
+
+_COLUMNS = ("size", "root", "time", "note", "vkey")
+
+
+class LogBehind(Exception):
+    """The database's log does not continue a checkpoint that was published: it was restored from an older copy, or forged."""
+
+
+def latest() -> Checkpoint | None:
+    """The newest committed checkpoint."""
+    return Checkpoint.objects.order_by("-size").first()
+
+
+def store(tree: Tree, now: datetime, sign: CheckpointSigner) -> None:
+    """Sign the head under the sequencer's lock and store the checkpoint; after the commit it is saved outside."""
+    _refuse_behind(tree)
+    root = tree.root()
+    note, vkey = notes.make(sign, tree.size, root), notes.vkey_of(sign)
+    insert_rows(Checkpoint, _COLUMNS, [(tree.size, root, now, note, vkey)])
+
+    def publish() -> None:
+        saved.publish(note, vkey, now)
+
+    # robust: the commit stands whatever becomes of the file, which is logged; the next checkpoint brings it up to date.
+    transaction.on_commit(publish, robust=True)
+
+
+def sign_pending(sign: CheckpointSigner, now: datetime) -> Checkpoint | None:
+    """Sign the head unless its checkpoint exists, and see that the newest is saved outside. None: the log is empty."""
+    with transaction.atomic():
+        tree = head.lock()
+        newest = latest()
+        if tree.size > (newest.size if newest else 0):
+            store(tree, now, sign)
+    newest = latest()
+    if newest:
+        saved.publish(newest.note, newest.vkey, newest.time)
+    return newest
+
+
+def _refuse_behind(tree: Tree) -> None:
+    """The cheap half of fence.check(), so that no process signs a contradiction however long ago it started."""
+    newest = saved.newest()
+    if newest and (newest.size > tree.size or (newest.size == tree.size and newest.root != tree.root())):
+        raise LogBehind(f"the log has {tree.size} events, but a checkpoint of {newest.size} was published: restored from an older copy?")
