@@ -1,0 +1,64 @@
+"""The table of profiles: what each kind of certificate contains, how long it lives, which keys and names it may have.
+
+Owns the table. Must never decide about a request, which is ca.policy's, nor encode anything, which is ca.pki.leaf's. A change
+to what a profile puts into certificates raises its version: the version is part of the shape that pkilint judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from types import MappingProxyType
+
+from .pki.keycheck import KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One kind of certificate. `default` and `maximum` are whole lifetimes, first and last second included. `key_usage` holds
+    for every key; `rsa_key_usage` is added for RSA (RFC 8813 §3 forbids it for elliptic curves)."""
+
+    name: str
+    version: int
+    extended_key_usage: tuple[str, ...]
+    default: timedelta
+    maximum: timedelta
+    key_usage: tuple[str, ...] = ("digitalSignature",)
+    rsa_key_usage: tuple[str, ...] = ()
+    key_kinds: tuple[str, ...] = KINDS
+    name_kinds: tuple[str, ...] = ("dns", "ip", "uri")
+    backdate: timedelta = timedelta(minutes=1)  # so that a host whose clock is a little behind can use it at once
+    wildcards: bool = True
+    requires_name: bool = True
+    no_rev_avail: bool = False  # RFC 9608: no status is ever published, so no pointer to one either
+    ocsp_no_check: bool = False  # RFC 6960 §4.2.2.2.1: the responder's certificate has no status of its own
+    ca: bool = False
+    requestable: bool = True  # False: only the CA itself asks for it
+
+    @property
+    def status_pointers(self) -> bool:
+        """Whether certificates say where their status is to be had."""
+        return not (self.no_rev_avail or self.ocsp_no_check)
+
+
+_SERVER = Profile(
+    name="server", version=1, extended_key_usage=("serverAuth",), rsa_key_usage=("keyEncipherment",),
+    default=timedelta(days=90), maximum=timedelta(days=397),
+)  # fmt: skip
+_CLIENT = replace(_SERVER, name="client", extended_key_usage=("clientAuth",), rsa_key_usage=(), wildcards=False)
+_PEER = replace(_SERVER, name="peer", extended_key_usage=("serverAuth", "clientAuth"))
+_SHORT_LIVED = replace(_PEER, name="short-lived", default=timedelta(days=1), maximum=timedelta(days=7), no_rev_avail=True)
+_OCSP_SIGNER = Profile(
+    name="ocsp-signer", version=1, extended_key_usage=("OCSPSigning",), default=timedelta(days=30), maximum=timedelta(days=90),
+    name_kinds=(), requires_name=False, ocsp_no_check=True, requestable=False,
+)  # fmt: skip
+_INTERMEDIATE = Profile(
+    name="intermediate", version=1, extended_key_usage=(), key_usage=("keyCertSign", "cRLSign"), name_kinds=(), requires_name=False,
+    default=timedelta(days=5 * 365), maximum=timedelta(days=10 * 365), ca=True, requestable=False,
+)  # fmt: skip
+
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {profile.name: profile for profile in (_SERVER, _CLIENT, _PEER, _SHORT_LIVED, _OCSP_SIGNER, _INTERMEDIATE)}
+)
+LEAF = tuple(name for name, profile in PROFILES.items() if profile.requestable)
