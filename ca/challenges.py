@@ -1,0 +1,38 @@
+"""The two secrets around a certificate: the one that revokes it, and the challenge that its renewal must answer.
+
+Owns how they are made, written and compared. Must never store one: a revocation secret is derived from the server's
+revocation key whenever it is shown or checked, and the log holds its hash; a renewal challenge is public.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from base64 import b32encode
+from hashlib import sha256
+
+_DOMAIN = b"quicklime-revocation-v1\0"
+_BYTES = 25  # 200 bits: 40 base32 characters without padding, eight groups of five
+
+
+def revocation_secret(key: bytes, issuer_key_id: bytes, serial: str) -> str:
+    """The secret that revokes one certificate, for people to copy: eight groups of five in lower-case base32, 200 bits.
+
+    `key` is the server's (32 bytes), `issuer_key_id` the issuer's subject key identifier, `serial` lower-case hex; leading
+    zeros in it do not matter. HMAC-SHA-256, so that one certificate's secret says nothing of another's.
+    """
+    number = int(serial, 16).to_bytes(20)
+    mac = hmac.digest(key, _DOMAIN + len(issuer_key_id).to_bytes(1) + issuer_key_id + number, "sha256")
+    text = b32encode(mac[:_BYTES]).decode().lower()
+    return "-".join(text[start : start + 5] for start in range(0, len(text), 5))
+
+
+def secret_hash(secret: str) -> bytes:
+    """SHA-256 of the secret as the log stores it; case, dashes and white space do not matter. Any text has a hash, so
+    a wrong secret is told apart only by comparing hashes."""
+    return sha256("".join(secret.split()).replace("-", "").lower().encode("utf-8", "surrogatepass")).digest()
+
+
+def new_renewal_challenge() -> bytes:
+    """32 random bytes that a renewal proof must cover."""
+    return secrets.token_bytes(32)

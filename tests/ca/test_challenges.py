@@ -1,0 +1,58 @@
+"""ca.challenges: the revocation secret and the renewal challenge."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+
+import pytest
+
+from ca.challenges import new_renewal_challenge, revocation_secret, secret_hash
+
+KEY, ISSUER, SERIAL = b"k" * 32, b"i" * 20, "0a" * 20
+
+
+def test_secret_is_forty_lower_case_characters_in_groups_of_five() -> None:
+    assert re.fullmatch(r"[a-z2-7]{5}(-[a-z2-7]{5}){7}", revocation_secret(KEY, ISSUER, SERIAL))
+
+
+def test_secret_is_the_documented_hmac() -> None:
+    message = b"quicklime-revocation-v1\0" + b"\x14" + ISSUER + bytes.fromhex(SERIAL)
+    expected = base64.b32encode(hmac.new(KEY, message, hashlib.sha256).digest()[:25]).decode().lower()
+    assert revocation_secret(KEY, ISSUER, SERIAL).replace("-", "") == expected
+
+
+def test_secret_is_the_same_each_time_and_for_each_spelling_of_the_serial() -> None:
+    assert revocation_secret(KEY, ISSUER, "00ff") == revocation_secret(KEY, ISSUER, "ff")
+
+
+@pytest.mark.parametrize(
+    ("key", "issuer", "serial"),
+    [(b"K" * 32, ISSUER, SERIAL), (KEY, b"I" * 20, SERIAL), (KEY, ISSUER, "0b" * 20), (KEY, b"i" * 19, SERIAL)],
+)
+def test_secret_differs_with_each_of_its_parts(key: bytes, issuer: bytes, serial: str) -> None:
+    assert revocation_secret(key, issuer, serial) != revocation_secret(KEY, ISSUER, SERIAL)
+
+
+def test_hash_overlooks_case_dashes_and_spaces() -> None:
+    secret = revocation_secret(KEY, ISSUER, SERIAL)
+    spellings = [secret.upper(), secret.replace("-", ""), secret.replace("-", " "), f"  {secret}\r\n"]
+    assert {secret_hash(spelling) for spelling in spellings} == {secret_hash(secret)}
+
+
+def test_hash_is_sha256_of_the_bare_characters() -> None:
+    secret = revocation_secret(KEY, ISSUER, SERIAL)
+    assert secret_hash(secret) == hashlib.sha256(secret.replace("-", "").encode()).digest()
+
+
+@pytest.mark.parametrize("text", ["", "\ud800", "\u0130", "x" * 10_000])
+def test_any_text_has_a_hash_other_than_the_secrets(text: str) -> None:
+    assert secret_hash(text) != secret_hash(revocation_secret(KEY, ISSUER, SERIAL))
+
+
+def test_renewal_challenges_are_32_bytes_and_never_the_same() -> None:
+    made = {new_renewal_challenge() for _ in range(100)}
+    assert len(made) == 100
+    assert {len(challenge) for challenge in made} == {32}
