@@ -1,0 +1,181 @@
+"""The facts that ca writes into the log, as frozen dataclasses in the past tense.
+
+Owns the names, versions and fields of ca's events; the JSON Schema of each version lies in ca/schemas/. Must never hold
+a secret: hashes of secrets only. A field is added by a new ADDITION version, never by changing one that was written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from eventlog.append import NewEvent
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all: `schema` is "quicklime/<type>/<MODEL-REVISION-ADDITION>"; `subject()` is what the log is searched by."""
+
+    schema: ClassVar[str]
+
+    def subject(self) -> str:
+        raise NotImplementedError
+
+    def new(self) -> NewEvent:
+        """The event as eventlog takes it."""
+        return NewEvent(schema=self.schema, subject=self.subject(), data=dict(vars(self)))
+
+
+@dataclass(frozen=True)
+class IssuerAdded(Event):
+    """A root or intermediate certificate became part of the hierarchy. `certificate` is base64 DER, `parent` the
+    issuing issuer's name or None for a root, `key_id` the hex subject key identifier."""
+
+    schema: ClassVar[str] = "quicklime/issuer.added/1-0-0"
+    name: str
+    kind: str  # "root" or "intermediate"
+    parent: str | None
+    key_id: str
+    certificate: str
+
+    def subject(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class IssuerActivated(Event):
+    """From here on `issuer` signs certificates of `profile`."""
+
+    schema: ClassVar[str] = "quicklime/issuer.activated/1-0-0"
+    issuer: str
+    profile: str
+
+    def subject(self) -> str:
+        return self.issuer
+
+
+@dataclass(frozen=True)
+class TokenCreated(Event):
+    """An API token exists. `hash` is the hex SHA-256 of the token; lists are scopes, see ca.models.Token.
+    `expires_at` RFC 3339 UTC or None; `by` who made it."""
+
+    schema: ClassVar[str] = "quicklime/token.created/1-0-0"
+    token: str
+    hash: str
+    label: str
+    owner: str
+    actions: list[str]
+    names: list[str]
+    profiles: list[str]
+    services: list[str]
+    wildcards: bool
+    uris: list[str]
+    ips: list[str]
+    expires_at: str | None
+    by: str
+
+    def subject(self) -> str:
+        return self.token
+
+
+@dataclass(frozen=True)
+class TokenRevoked(Event):
+    schema: ClassVar[str] = "quicklime/token.revoked/1-0-0"
+    token: str
+    by: str
+    why: str
+
+    def subject(self) -> str:
+        return self.token
+
+
+@dataclass(frozen=True)
+class IssuanceIntended(Event):
+    """`issuer` will sign exactly the to-be-signed bytes whose SHA-256 is `tbs_sha256` (hex). Committed before any
+    signature: a certificate found outside without this event was not made by the pipeline."""
+
+    schema: ClassVar[str] = "quicklime/issuance.intended/1-0-0"
+    serial: str
+    issuer: str
+    request: str
+    token: str
+    owner: str
+    profile: str
+    names: list[str]
+    tbs_sha256: str
+    spki_sha256: str
+
+    def subject(self) -> str:
+        return self.serial
+
+
+@dataclass(frozen=True)
+class IssuanceOrphaned(Event):
+    """An intent that ends without a certificate in the inventory: its token was revoked, or its signature could not be
+    recorded. Its serial is never good."""
+
+    schema: ClassVar[str] = "quicklime/issuance.orphaned/1-0-0"
+    serial: str
+    issuer: str
+    request: str
+    code: str
+
+    def subject(self) -> str:
+        return self.serial
+
+
+@dataclass(frozen=True)
+class CertificateIssued(Event):
+    """A certificate exists and may be fetched. `certificate` base64 DER; `names` as in the SAN, prefixed dns:, ip: or
+    uri:; hashes are hex SHA-256; `renewal_challenge` base64 of 32 public random bytes; `replaces` a serial or None."""
+
+    schema: ClassVar[str] = "quicklime/certificate.issued/1-0-0"
+    serial: str
+    issuer: str
+    request: str
+    token: str
+    owner: str
+    profile: str
+    service: str
+    node: str
+    names: list[str]
+    not_before: str
+    not_after: str
+    key_type: str
+    spki_sha256: str
+    certificate: str
+    renewal_challenge: str
+    revocation_secret_hash: str
+    replaces: str | None
+
+    def subject(self) -> str:
+        return self.serial
+
+
+@dataclass(frozen=True)
+class RequestRejected(Event):
+    """An accepted request ended without a certificate; `code`, `detail`, `where` as in ca.errors.Problem."""
+
+    schema: ClassVar[str] = "quicklime/request.rejected/1-0-0"
+    request: str
+    token: str
+    owner: str
+    code: str
+    detail: str
+    where: str
+
+    def subject(self) -> str:
+        return self.request
+
+
+@dataclass(frozen=True)
+class KeyBlocked(Event):
+    """No certificate is issued for this public key again. `spki_sha256` hex; `code` says why, e.g. keyCompromise."""
+
+    schema: ClassVar[str] = "quicklime/key.blocked/1-0-0"
+    spki_sha256: str
+    code: str
+    by: str
+
+    def subject(self) -> str:
+        return self.spki_sha256

@@ -1,0 +1,339 @@
+"""The four steps from an accepted request to a certificate in the log: validate, sign, challenge, record.
+
+Owns every change of a Request after it was accepted, and the only call that puts a CA key to a certificate. Each step is
+one transaction over the rows of a batch whose turn it is; run twice, at once or out of order it does nothing twice.
+Must never trust a message: what to sign, and whether it still may be signed, is read from the database here.
+
+A crash before a step's commit leaves the rows at the state before, one after it at the state after; `resume` goes on from
+either. The intent is committed before the signature is made, so no certificate can exist that the log does not announce.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from cryptography import x509
+from django.conf import settings
+from django.db import Error, transaction
+
+from eventlog import fence
+from eventlog.append import NewEvent, append, last_time
+from eventlog.bulk import update_rows
+
+from . import challenges, keys, shapes, wakeups
+from .crash import point
+from .errors import Problem
+from .events import CertificateIssued, IssuanceIntended, IssuanceOrphaned, RequestRejected
+from .models import Activation, BlockedKey, Intent, Issuer, Request, RequestQuerySet, State, Token
+from .pki import csr as csr_rules
+from .pki import leaf
+from .pki.csr import ParsedCSR
+from .pki.leaf import IssuerFacts, LeafPlan
+from .pki.violations import Violation
+from .policy import Decision, Site, Wanted, decide, require
+
+log = logging.getLogger(__name__)
+BATCH = 256
+CLOCK_SKEW = timedelta(minutes=5)
+
+
+class ClockBehind(Exception):
+    """This host's clock is earlier than the newest event: certificates dated by it would contradict the log."""
+
+
+def validate(batch: UUID, now: datetime) -> int:
+    """Claim up to BATCH waiting requests for `batch`, fix what each will be, and announce it in the log. Returns how many
+    were claimed. Raises LogBehind or ClockBehind, with nothing claimed, while this host must not issue."""
+    with transaction.atomic():
+        rows = _rows(Request.objects.waiting()[:BATCH], "profile", "service", "node", "csr", "not_after")
+        if not rows:
+            return 0
+        _may_issue(now)
+        events = _validated(rows, now)
+        _store(rows, {"batch": batch, "updated_at": now}, "serial", "issuer", "tbs", "fixed", "error")
+        point("intent.before_commit")
+        append(events, now)
+        _announce_on_commit(rows)
+    point("intent.committed")
+    return len(rows)
+
+
+def sign(batch: UUID, now: datetime) -> None:
+    """Sign exactly what validate fixed, for those whose token still permits it."""
+    with transaction.atomic():
+        rows = _rows(Request.objects.turn(batch, State.VALIDATED), "serial", "issuer", "tbs")
+        if not rows:
+            return
+        _may_issue(now)
+        point("sign.before")
+        events = _signed(rows, now)
+        point("sign.after_before_store")
+        _store(rows, {"updated_at": now}, "signature", "error")
+        if events:
+            append(events, now)
+        _announce_on_commit(rows)
+
+
+def challenge(batch: UUID, now: datetime) -> None:
+    """Give each certificate its renewal challenge. Its revocation secret needs no storing: it derives from the serial."""
+    with transaction.atomic():
+        rows = _rows(Request.objects.turn(batch, State.SIGNED))
+        for row in rows:
+            row.renewal_challenge, row.state = challenges.new_renewal_challenge(), State.CHALLENGED
+        _store(rows, {"updated_at": now}, "renewal_challenge")
+    point("challenge.made")
+
+
+def record(batch: UUID, now: datetime) -> None:
+    """Append certificate.issued; in the same commit the certificates become fetchable and a checkpoint covers them."""
+    with transaction.atomic():
+        rows = _rows(Request.objects.turn(batch, State.CHALLENGED), *_RECORDED)
+        if not rows:
+            return
+        events = [_issued(row) for row in rows]
+        for row in rows:
+            row.state = State.ISSUED
+        _store(rows, {"updated_at": now})
+        point("issued.before_commit")
+        append(events, now, sign=keys.log_signer())
+        _announce_on_commit(rows)
+    point("issued.committed_before_ack")
+
+
+@dataclass(slots=True)
+class Row:
+    """What a step reads and sets of a Request. The steps handle hundreds at a time; a model instance costs several times
+    what its certificate's signature does."""
+
+    id: UUID
+    token: str
+    owner: str
+    state: str
+    profile: str = ""
+    service: str = ""
+    node: str = ""
+    csr: bytes = b""
+    not_after: datetime | None = None
+    replaces: str | None = None
+    serial: str = ""
+    issuer: str = ""
+    tbs: bytes = b""
+    fixed: dict[str, Any] | None = None
+    signature: bytes = b""
+    renewal_challenge: bytes = b""
+    error: dict[str, str] | None = None
+
+
+def _rows(rows: RequestQuerySet, *columns: str) -> list[Row]:
+    return [Row(**values) for values in rows.values("id", "token", "owner", "state", *columns)]
+
+
+STEPS = {State.VALIDATED: sign, State.SIGNED: challenge, State.CHALLENGED: record}
+
+
+def _may_issue(now: datetime) -> None:
+    fence.check()
+    newest = last_time()
+    if newest is not None and now < newest - CLOCK_SKEW:
+        raise ClockBehind(f"the clock says {now:%Y-%m-%dT%H:%M:%SZ}, the newest event is of {newest:%Y-%m-%dT%H:%M:%SZ}: set the clock")
+
+
+def _store(rows: Sequence[Row], same: Mapping[str, Any], *columns: str) -> None:
+    columns = ("state", *columns)
+    update_rows(Request, "id", columns, [(row.id, *(getattr(row, column) for column in columns)) for row in rows], same)
+
+
+def _announce_on_commit(rows: Iterable[Row]) -> None:
+    done = [row.id for row in rows if row.state in (State.ISSUED, State.REJECTED)]
+    if done:
+        transaction.on_commit(lambda: wakeups.announce_done(done))
+
+
+def _reject(row: Row, problem: Problem) -> NewEvent:
+    row.state, row.error = State.REJECTED, problem.as_dict()
+    return RequestRejected(request=str(row.id), token=row.token, owner=row.owner, **problem.as_dict()).new()
+
+
+# --- validate
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """What a batch is judged by, read once: the tokens of its rows, the active issuers, the keys that are refused."""
+
+    tokens: dict[str, Token]
+    issuers: dict[str, IssuerFacts]
+    blocked: dict[bytes, str]
+    site: Site
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], parsed: Iterable[ParsedCSR | Problem]) -> _Desk:
+        spkis = {csr.spki_sha256 for csr in parsed if isinstance(csr, ParsedCSR)}
+        return cls(_tokens(rows), active_issuers(), _blocked(spkis), site())
+
+
+def site() -> Site:
+    """What this CA issues for at all, from the settings."""
+    return Site(zones=settings.ZONES, ip_ranges=settings.IP_RANGES, trust_domains=settings.SPIFFE_TRUST_DOMAINS)
+
+
+def active_issuers() -> dict[str, IssuerFacts]:
+    """Profile name → the issuer that signs it now."""
+    return {activation.profile: issuer_facts(activation.issuer) for activation in Activation.objects.all()}
+
+
+@cache
+def issuer_facts(name: str) -> IssuerFacts:
+    """What certificates take over from this issuer. An issuer never changes; a new certificate is a new issuer."""
+    row = Issuer.objects.get(name=name)
+    return leaf.issuer_facts(name, x509.load_der_x509_certificate(bytes(row.certificate)))
+
+
+def _tokens(rows: Iterable[Row]) -> dict[str, Token]:
+    return Token.objects.in_bulk({row.token for row in rows})
+
+
+def _blocked(spkis: set[bytes]) -> dict[bytes, str]:
+    rows = BlockedKey.objects.filter(spki_sha256__in=spkis).values_list("spki_sha256", "code")
+    return {bytes(spki): code for spki, code in rows}
+
+
+def _validated(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
+    parsed = [_parsed(row) for row in rows]
+    desk = _Desk.of(rows, parsed)
+    return [_validate_one(row, csr, desk, now) for row, csr in zip(rows, parsed, strict=True)]
+
+
+def _parsed(row: Row) -> ParsedCSR | Problem:
+    """The door verified the proof of possession before the row was stored; the rules that need no proof run again."""
+    try:
+        return csr_rules.parse(bytes(row.csr), verify=False)
+    except Violation as violation:
+        return Problem.from_violation(violation)
+
+
+def _validate_one(row: Row, csr: ParsedCSR | Problem, desk: _Desk, now: datetime) -> NewEvent:
+    try:
+        if isinstance(csr, Problem):
+            raise csr
+        return _fix(row, _plan(row, csr, desk, now), csr, now)
+    except Violation as violation:
+        return _reject(row, Problem.from_violation(violation))
+    except Problem as problem:
+        return _reject(row, problem)
+    except Error:
+        raise
+    except Exception:  # a fault of ours in one request must neither stop the other 255 nor be tried again for ever
+        log.exception("validating request %s failed unexpectedly; it is rejected, please report this", row.id)
+        return _reject(row, Problem("internalError", "the request met a fault of the server"))
+
+
+def _plan(row: Row, csr: ParsedCSR, desk: _Desk, now: datetime) -> LeafPlan:
+    decision = _decided(row, csr, desk, now)
+    if csr.spki_sha256 in desk.blocked:
+        raise Problem("keyBlocked", f"this public key is never certified ({desk.blocked[csr.spki_sha256]})", "csr.key")
+    issuer = desk.issuers.get(decision.profile.name)
+    if issuer is None:
+        raise Problem("noIssuer", f"no issuer is active for the profile {decision.profile.name}", "profile")
+    within_issuer(decision, issuer)
+    return LeafPlan(
+        profile=decision.profile, issuer=issuer, serial=secrets.randbits(159) or 1, not_before=decision.not_before,
+        not_after=decision.not_after, names=decision.names, common_name=decision.common_name, spki=csr.spki,
+        aia_url=f"{settings.AIA_URL}/issuers/{issuer.name}.der", ocsp_url=settings.OCSP_URL or None,
+    )  # fmt: skip
+
+
+def _decided(row: Row, csr: ParsedCSR, desk: _Desk, now: datetime) -> Decision:
+    grant = _live(desk.tokens.get(row.token), now).grant()
+    require(grant, "issue", now)
+    wanted = Wanted(profile=row.profile, service=row.service, node=row.node, not_after=row.not_after)
+    return decide(csr, wanted, grant, desk.site, now)
+
+
+def within_issuer(decision: Decision, issuer: IssuerFacts) -> None:
+    """A certificate lies within its issuer's life; one that would not is refused, never cut short. Raises Problem."""
+    if decision.not_after > issuer.not_after or decision.not_before < issuer.not_before:
+        raise Problem(
+            "validityBeyondIssuer", f"the issuer {issuer.name} is valid from {issuer.not_before} to {issuer.not_after}", "not_after"
+        )
+
+
+def _live(token: Token | None, now: datetime) -> Token:
+    if token is None or not token.is_live(now):
+        raise Problem("tokenRevoked", "the token of this request was revoked or has expired")
+    return token
+
+
+def _fix(row: Row, plan: LeafPlan, csr: ParsedCSR, now: datetime) -> NewEvent:
+    """Fix what will be signed, as the bytes that passed the lint, and say so in the log."""
+    linted = shapes.examine(plan, leaf.build(plan), now)
+    names = [str(name) for name in plan.names]
+    row.state, row.serial, row.issuer, row.tbs = State.VALIDATED, f"{plan.serial:040x}", plan.issuer.name, linted.tbs
+    row.fixed = {
+        "names": names, "not_before": _text(plan.not_before), "not_after": _text(plan.not_after),
+        "key_type": csr.key_type, "spki_sha256": csr.spki_sha256.hex(),
+    }  # fmt: skip
+    return IssuanceIntended(
+        serial=row.serial, issuer=row.issuer, request=str(row.id), token=row.token, owner=row.owner, profile=row.profile,
+        names=names, tbs_sha256=sha256(row.tbs).hexdigest(), spki_sha256=csr.spki_sha256.hex(),
+    ).new()  # fmt: skip
+
+
+def _text(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- sign
+
+
+def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
+    tokens = _tokens(rows)
+    intents = dict(Intent.objects.filter(serial__in=[row.serial for row in rows]).values_list("serial", "tbs_sha256"))
+    events: list[NewEvent] = []
+    for row in rows:
+        try:
+            _live(tokens.get(row.token), now)
+            _as_intended(row, intents)
+        except Problem as problem:
+            events += [_orphan(row, problem), _reject(row, problem)]
+        else:
+            row.signature, row.state = keys.issuer_signer(row.issuer).sign(bytes(row.tbs)), State.SIGNED
+    return events
+
+
+def _as_intended(row: Row, intents: dict[str, Any]) -> None:
+    """The row may have been changed by hand since validate; the log cannot. Raises Problem."""
+    intended = intents.get(row.serial)
+    if intended is None or bytes(intended) != sha256(row.tbs).digest():
+        log.error("request %s: the bytes to be signed are not those announced in the log for serial %s; not signed", row.id, row.serial)
+        raise Problem("notAsIntended", "the bytes to be signed differ from those announced in the log")
+
+
+def _orphan(row: Row, problem: Problem) -> NewEvent:
+    return IssuanceOrphaned(serial=row.serial, issuer=row.issuer, request=str(row.id), code=problem.code).new()
+
+
+# --- record
+
+_RECORDED = ("profile", "service", "node", "replaces", "serial", "issuer", "tbs", "fixed", "signature", "renewal_challenge")
+
+
+def _issued(row: Row) -> NewEvent:
+    issuer = issuer_facts(row.issuer)
+    secret = challenges.revocation_secret(keys.revocation_key(), issuer.key_id, row.serial)
+    return CertificateIssued(
+        serial=row.serial, issuer=issuer.name, request=str(row.id), token=row.token, owner=row.owner, profile=row.profile,
+        service=row.service, node=row.node, replaces=row.replaces,
+        certificate=b64encode(leaf.assemble(bytes(row.tbs), issuer, bytes(row.signature))).decode(),
+        renewal_challenge=b64encode(row.renewal_challenge).decode(),
+        revocation_secret_hash=challenges.secret_hash(secret).hex(), **(row.fixed or {}),
+    ).new()  # fmt: skip

@@ -1,0 +1,224 @@
+"""The tables of ca.
+
+Request is the queue of truth: what was accepted, and how far the pipeline came. The others (Issuer, Activation, Token,
+Intent, Certificate, CertificateName) are a projection of the log and hold nothing that replay cannot rebuild; only
+`ca.projections` writes them. No foreign keys: rows refer by serial, request id, token id or issuer name.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from django.db import models
+
+from .policy import Grant
+
+
+class State(models.TextChoices):
+    """Where a request stands. Later states need the earlier ones; issued and rejected end it."""
+
+    RECEIVED = "received"
+    VALIDATED = "validated"
+    SIGNED = "signed"
+    CHALLENGED = "challenged"
+    ISSUED = "issued"
+    REJECTED = "rejected"
+
+
+UNFINISHED = (State.RECEIVED, State.VALIDATED, State.SIGNED, State.CHALLENGED)
+
+
+class RequestQuerySet(models.QuerySet["Request"]):
+    """The glossary of the pipeline's rows. What another worker holds is skipped, never waited for."""
+
+    def waiting(self) -> RequestQuerySet:
+        """Received and not yet looked at, oldest first, locked for this transaction."""
+        return self.filter(state=State.RECEIVED).order_by("id").select_for_update(skip_locked=True)
+
+    def turn(self, batch: uuid.UUID, state: State) -> RequestQuerySet:
+        """The batch's rows that stand at `state`, locked for this transaction."""
+        return self.filter(batch=batch, state=state).order_by("id").select_for_update(skip_locked=True)
+
+    def stuck(self, before: datetime) -> RequestQuerySet:
+        """Unfinished, and untouched since `before`."""
+        return self.filter(state__in=UNFINISHED, updated_at__lt=before)
+
+
+class Request(models.Model):
+    """One accepted signing request. `id` is time-ordered (UUID version 7), so id order is arrival order."""
+
+    id = models.UUIDField(primary_key=True)
+    state = models.CharField(max_length=12, choices=State.choices, default=State.RECEIVED)
+    token = models.CharField(max_length=32)
+    owner = models.CharField(max_length=200)
+    profile = models.CharField(max_length=32)
+    service = models.CharField(max_length=100, blank=True)
+    node = models.CharField(max_length=100, blank=True)
+    csr = models.BinaryField()
+    not_after = models.DateTimeField(null=True)  # as asked; None: the profile's default from the moment of validation
+    replaces = models.CharField(max_length=40, null=True)
+    idempotency_key = models.CharField(max_length=200, null=True)
+    body_hash = models.BinaryField(max_length=32)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    # set by validate
+    batch = models.UUIDField(null=True)
+    serial = models.CharField(max_length=40, null=True)
+    issuer = models.CharField(max_length=64, null=True)
+    tbs = models.BinaryField(null=True)
+    fixed = models.JSONField(null=True)  # {"names", "not_before", "not_after", "key_type", "spki_sha256"}, as the log will say
+    # set by sign
+    signature = models.BinaryField(null=True)
+    # set by challenge
+    renewal_challenge = models.BinaryField(null=True)
+    # set when rejected: {"code", "detail", "where"}
+    error = models.JSONField(null=True)
+
+    objects = RequestQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["token", "idempotency_key"], name="ca_request_idempotent")]
+        indexes = [
+            models.Index(fields=["state", "id"], name="ca_request_unfinished", condition=models.Q(state__in=UNFINISHED)),
+            models.Index(fields=["batch"], name="ca_request_batch", condition=models.Q(state__in=UNFINISHED)),
+        ]
+
+
+class Issuer(models.Model):
+    """A root or intermediate certificate of the hierarchy."""
+
+    name = models.CharField(max_length=64, primary_key=True)
+    kind = models.CharField(max_length=12)  # root or intermediate
+    parent = models.CharField(max_length=64, null=True)
+    key_id = models.BinaryField(max_length=20)
+    certificate = models.BinaryField()
+    fingerprint = models.CharField(max_length=64, unique=True)
+    not_before = models.DateTimeField()
+    not_after = models.DateTimeField()
+    position = models.BigIntegerField()
+
+
+class Activation(models.Model):
+    """Which issuer signs a profile now; the newest event wins."""
+
+    profile = models.CharField(max_length=32, primary_key=True)
+    issuer = models.CharField(max_length=64)
+    position = models.BigIntegerField()
+
+
+class Token(models.Model):
+    """An API token: who it speaks for and what it may do. The token itself is not stored, its SHA-256 is."""
+
+    id = models.CharField(max_length=32, primary_key=True)
+    hash = models.BinaryField(max_length=32, unique=True)
+    label = models.CharField(max_length=100)
+    owner = models.CharField(max_length=200)
+    actions = models.JSONField()  # of ca.policy.ACTIONS
+    names = models.JSONField()  # zones below which it may name hosts; "*": every zone of the CA
+    profiles = models.JSONField()  # profile names; "*": every leaf profile
+    services = models.JSONField()  # service names; "*": any
+    wildcards = models.BooleanField()
+    uris = models.JSONField()  # prefixes of spiffe:// URIs
+    ips = models.JSONField()  # IP ranges within the CA's; "*": all of them
+    expires_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+    position = models.BigIntegerField()
+
+    def is_live(self, now: datetime) -> bool:
+        """Neither revoked nor expired at `now`."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def grant(self) -> Grant:
+        """What policy decides by."""
+        return Grant(
+            token=self.id, owner=self.owner, actions=tuple(self.actions), names=tuple(self.names), profiles=tuple(self.profiles),
+            services=tuple(self.services), wildcards=self.wildcards, uris=tuple(self.uris), ips=tuple(self.ips),
+            expires_at=self.expires_at, revoked_at=self.revoked_at,
+        )  # fmt: skip
+
+
+class Intent(models.Model):
+    """A serial that a CA key may have signed, from the moment before it could. Holds (issuer, serial) for ever."""
+
+    serial = models.CharField(max_length=40, primary_key=True)
+    issuer = models.CharField(max_length=64)
+    request = models.UUIDField()
+    tbs_sha256 = models.BinaryField(max_length=32)
+    position = models.BigIntegerField()
+
+
+class Certificate(models.Model):
+    """The inventory: one row for each issued certificate."""
+
+    serial = models.CharField(max_length=40, primary_key=True)
+    issuer = models.CharField(max_length=64)
+    request = models.UUIDField(unique=True)
+    token = models.CharField(max_length=32)
+    owner = models.CharField(max_length=200)
+    profile = models.CharField(max_length=32)
+    service = models.CharField(max_length=100)
+    node = models.CharField(max_length=100)
+    names = models.JSONField()
+    not_before = models.DateTimeField()
+    not_after = models.DateTimeField(db_index=True)
+    key_type = models.CharField(max_length=16)
+    spki_sha256 = models.BinaryField(max_length=32)
+    fingerprint = models.CharField(max_length=64)
+    der = models.BinaryField()
+    renewal_challenge = models.BinaryField(max_length=32)
+    revocation_secret_hash = models.BinaryField(max_length=32)
+    replaces = models.CharField(max_length=40, null=True)
+    replaced_by = models.CharField(max_length=40, null=True)
+    revoked_at = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=24, null=True)
+    log_position = models.BigIntegerField(unique=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["owner", "-log_position"], name="ca_certificate_owner"),
+            models.Index(fields=["service", "node", "-log_position"], name="ca_certificate_service"),
+            models.Index(fields=["service", "-log_position"], name="ca_certificate_svc_newest"),
+            models.Index(fields=["spki_sha256"], name="ca_certificate_key"),
+            models.Index(fields=["fingerprint"], opclasses=["varchar_pattern_ops"], name="ca_certificate_fingerprint"),  # by prefix
+        ]
+
+
+class CertificateName(models.Model):
+    """One row per name of a certificate, so that a search by name is an index look-up."""
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=300)
+    serial = models.CharField(max_length=40)
+    log_position = models.BigIntegerField()
+
+    class Meta:
+        indexes = [  # the operator class serves look-up by prefix, whatever the database's collation, as well as by equality
+            models.Index(fields=["name", "-log_position"], opclasses=["varchar_pattern_ops", "int8_ops"], name="ca_name_position")
+        ]
+
+
+class BlockedKey(models.Model):
+    """A public key that is never certified again: revoked for compromise."""
+
+    spki_sha256 = models.BinaryField(max_length=32, primary_key=True)
+    code = models.CharField(max_length=32)
+    position = models.BigIntegerField()
+
+
+class Shape(models.Model):
+    """pkilint's remembered verdict on one shape of certificate. A cache: emptied, it is made again."""
+
+    key = models.CharField(max_length=64, primary_key=True)  # SHA-256 of what defines the shape
+    description = models.CharField(max_length=300)
+    passed = models.BooleanField()
+    findings = models.JSONField(default=list)
+    seen = models.BigIntegerField(default=0)
+    at = models.DateTimeField()
+
+
+def new_request_id(milliseconds: int, random: bytes) -> uuid.UUID:
+    """UUID version 7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, then 74 of the ten `random` bytes."""
+    value = (milliseconds & 0xFFFFFFFFFFFF) << 80 | int.from_bytes(random[:10], "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62)

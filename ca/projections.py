@@ -1,0 +1,130 @@
+"""ca's projection of the log: issuers, tokens, intents, certificates, blocked keys.
+
+Owns every write to those tables. Runs inside the append's own transaction, so that whoever sees the event sees the row.
+A handler takes a run of consecutive events of its type; it asks no clock, signs nothing and reads nothing but its tables.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from eventlog import schemas
+from eventlog.append import StoredEvent
+from eventlog.bulk import insert_rows, update_rows
+from eventlog.projections import Projection
+from eventlog.projections import register as register_projection
+
+from .models import Activation, BlockedKey, Certificate, CertificateName, Intent, Issuer, Token
+from .pki.names import Name
+
+
+def register() -> None:
+    """Make the projection and ca's event schemas known to the log. Called once, when Django starts."""
+    schemas.register_directory(Path(__file__).parent / "schemas")
+    register_projection(Projection("ca", HANDLERS, MODELS, inline=True))
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _issuers_added(events: Sequence[StoredEvent]) -> None:
+    for event in events:
+        data = event.data
+        der = b64decode(data["certificate"])
+        certificate = x509.load_der_x509_certificate(der)
+        Issuer.objects.create(
+            name=data["name"], kind=data["kind"], parent=data["parent"], key_id=bytes.fromhex(data["key_id"]), certificate=der,
+            fingerprint=sha256(der).hexdigest(), not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc, position=event.position,
+        )  # fmt: skip
+        spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        _block(sha256(spki).digest(), "caKey", event.position)
+
+
+def _issuers_activated(events: Sequence[StoredEvent]) -> None:
+    for event in events:
+        Activation.objects.update_or_create(
+            profile=event.data["profile"], defaults={"issuer": event.data["issuer"], "position": event.position}
+        )
+
+
+def _tokens_created(events: Sequence[StoredEvent]) -> None:
+    for event in events:
+        data = event.data
+        scopes = {name: data[name] for name in ("label", "owner", "actions", "names", "profiles", "services", "wildcards", "uris", "ips")}
+        Token.objects.create(
+            id=data["token"], hash=bytes.fromhex(data["hash"]), position=event.position,
+            expires_at=data["expires_at"] and _time(data["expires_at"]), **scopes,
+        )  # fmt: skip
+
+
+def _tokens_revoked(events: Sequence[StoredEvent]) -> None:
+    for event in events:
+        Token.objects.filter(id=event.data["token"], revoked_at=None).update(revoked_at=event.time)
+
+
+_INTENT = ("serial", "issuer", "request", "tbs_sha256", "position")
+
+
+def _issuance_intended(events: Sequence[StoredEvent]) -> None:
+    insert_rows(Intent, _INTENT, [_intent_row(event.data, event.position) for event in events])
+
+
+def _intent_row(data: Mapping[str, Any], position: int) -> tuple[Any, ...]:
+    return data["serial"], data["issuer"], UUID(data["request"]), bytes.fromhex(data["tbs_sha256"]), position
+
+
+_CERTIFICATE = (
+    "serial", "issuer", "request", "token", "owner", "profile", "service", "node", "names", "not_before", "not_after", "key_type",
+    "spki_sha256", "fingerprint", "der", "renewal_challenge", "revocation_secret_hash", "replaces", "log_position",
+)  # fmt: skip
+
+
+def _certificates_issued(events: Sequence[StoredEvent]) -> None:
+    insert_rows(Certificate, _CERTIFICATE, [_certificate_row(event.data, event.position) for event in events])
+    names = [(Name.parse(name).value, event.subject, event.position) for event in events for name in event.data["names"]]
+    insert_rows(CertificateName, ("name", "serial", "log_position"), names)
+    replaced = [(event.data["replaces"], event.subject) for event in events if event.data["replaces"]]
+    if replaced:
+        update_rows(Certificate, "serial", ("replaced_by",), replaced)
+
+
+def _certificate_row(data: Mapping[str, Any], position: int) -> tuple[Any, ...]:
+    der = b64decode(data["certificate"])
+    return (
+        data["serial"], data["issuer"], UUID(data["request"]), data["token"], data["owner"], data["profile"], data["service"], data["node"],
+        data["names"], _time(data["not_before"]), _time(data["not_after"]), data["key_type"], bytes.fromhex(data["spki_sha256"]),
+        sha256(der).hexdigest(), der, b64decode(data["renewal_challenge"]), bytes.fromhex(data["revocation_secret_hash"]),
+        data["replaces"], position,
+    )  # fmt: skip
+
+
+def _keys_blocked(events: Sequence[StoredEvent]) -> None:
+    for event in events:
+        _block(bytes.fromhex(event.data["spki_sha256"]), event.data["code"], event.position)
+
+
+def _block(spki_sha256: bytes, code: str, position: int) -> None:
+    BlockedKey.objects.get_or_create(spki_sha256=spki_sha256, defaults={"code": code, "position": position})
+
+
+HANDLERS = {
+    "issuer.added": _issuers_added,
+    "issuer.activated": _issuers_activated,
+    "token.created": _tokens_created,
+    "token.revoked": _tokens_revoked,
+    "issuance.intended": _issuance_intended,
+    "certificate.issued": _certificates_issued,
+    "key.blocked": _keys_blocked,
+}
+MODELS = (Issuer, Activation, Token, Intent, Certificate, CertificateName, BlockedKey)

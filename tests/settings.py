@@ -1,0 +1,10 @@
+"""Settings of the test suite: the real ones, with named crash points allowed and a database file that processes share."""
+
+from quicklime_site.settings import *  # noqa: F403
+from quicklime_site.settings import DATABASES, STATE
+
+CRASH_POINTS = True
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["TEST"] = {"NAME": str(STATE / "test.sqlite3")}
+else:
+    DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 40, "timeout": 20}
