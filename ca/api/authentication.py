@@ -1,0 +1,106 @@
+"""Who calls, and whether the call may go on.
+
+Owns the step from an Authorization header (RFC 6750) to a principal, and the refusal of every call that no view declared.
+Must never say why a token is unknown, and must never log one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, cast
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from ca import tokens
+from ca.errors import Problem
+from ca.models import Token
+from ca.policy import ACTIONS, Grant, require
+
+from . import limits
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # at run time it imports this module
+
+PUBLIC = "public"
+_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,200})", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The caller: its token's row, and what that grants."""
+
+    token: Token
+    grant: Grant
+
+    @property
+    def sees_all(self) -> bool:
+        """An auditor sees every owner's requests and certificates."""
+        return "audit" in self.grant.actions
+
+
+def principal(request: Request) -> Principal:
+    """The caller of a view that is not public."""
+    return cast(Principal, request.auth)
+
+
+class TokenAuthentication(BaseAuthentication):
+    """`Authorization: Bearer <token>`; without the header nobody, with a wrong one 401."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, Principal] | None:
+        header = request.META.get("HTTP_AUTHORIZATION")
+        if header is None:
+            return None
+        match = _BEARER.fullmatch(header)
+        found = _principal(match[1] if match else "", request.META.get("REMOTE_ADDR", ""), datetime.now(UTC))
+        return found, found
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="quicklime"'
+
+
+_known: OrderedDict[bytes, None] = OrderedDict()
+
+
+def _principal(secret: str, address: str, now: datetime) -> Principal:
+    """Raises Problem. An address with too many failures is refused unread, so that guessing costs no look-up; but not with
+    a token that was good here lately, so that a stranger behind the same address locks nobody out."""
+    digest = sha256(secret.encode()).digest()
+    wait = limits.failure_wait(address)
+    if wait and digest not in _known:
+        raise Problem("tooManyRequests", "too many wrong tokens from this address", retry_after=int(wait) + 1)
+    token = tokens.authenticate(secret, now)
+    if token is None:
+        _known.pop(digest, None)
+        limits.count_failure(address)
+        raise Problem("tokenInvalid", "the token is unknown, revoked or expired")
+    _remember(digest)
+    return Principal(token, token.grant())
+
+
+def _remember(digest: bytes) -> None:
+    if digest not in _known:
+        _known[digest] = None
+    if len(_known) > limits.REMEMBERED:
+        _known.popitem(last=False)
+
+
+class DenyUnlessDeclared(BasePermission):
+    """Passes what the view declares for the method in `actions`: PUBLIC, or the actions of which the token needs one. What
+    is not declared is refused, whoever calls."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        wanted: tuple[str, ...] = view.declared(request.method)  # type: ignore[attr-defined]
+        if wanted == (PUBLIC,):
+            return True
+        if request.auth is None or not wanted or not set(wanted) <= set(ACTIONS):
+            return False
+        grant = principal(request).grant
+        action = next((action for action in wanted if action in grant.actions), wanted[0])
+        require(grant, action, datetime.now(UTC))
+        return True

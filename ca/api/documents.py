@@ -1,0 +1,246 @@
+"""What the OpenAPI description says of each view.
+
+Owns the description only: no answer passes through these serializers, the tests compare the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import serializers
+
+from .headers import MAX_WAIT
+from .listing import MAX_LIMIT
+from .negotiation import DER, JSON, PEM
+from .problems import CONTENT_TYPE
+from .representations import ACTIVE, EXPIRED, ISSUED, PENDING, REJECTED, REVOKED
+from .submissions import MAX_DAYS
+
+View = TypeVar("View", bound=Callable[..., Any])
+_HEX = r"^[0-9a-f]+$"
+
+
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """Registers itself by being defined."""
+
+    target_class = "ca.api.authentication.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "An API token: `manage.py create_token`"}
+
+
+class PlaceSerializer(serializers.Serializer[Any]):
+    where = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """RFC 9457. `code` names the rule."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    code = serializers.CharField()
+    errors = PlaceSerializer(many=True)  # type: ignore[assignment]  # a member of that name, not the serializer's
+
+
+class CertificateSerializer(serializers.Serializer[Any]):
+    """`pem` is the leaf, `chain` the intermediates, issuer first, without the root. `revocation_secret` is there only for the
+    token that requested the certificate."""
+
+    serial = serializers.RegexField(_HEX)
+    issuer = serializers.CharField()
+    subject = serializers.CharField(allow_blank=True)
+    names = serializers.ListField(child=serializers.CharField())
+    profile = serializers.CharField()
+    service = serializers.CharField(allow_blank=True)
+    node = serializers.CharField(allow_blank=True)
+    owner = serializers.CharField()
+    not_before = serializers.DateTimeField()
+    not_after = serializers.DateTimeField()
+    status = serializers.ChoiceField([ACTIVE, EXPIRED, REVOKED])
+    revoked_at = serializers.DateTimeField(allow_null=True)
+    reason = serializers.CharField(allow_null=True)
+    replaces = serializers.CharField(allow_null=True)
+    replaced_by = serializers.CharField(allow_null=True)
+    fingerprint = serializers.RegexField(_HEX)
+    key_type = serializers.CharField()
+    pem = serializers.CharField()
+    chain = serializers.CharField(allow_blank=True)
+    log_position = serializers.IntegerField(min_value=1)
+    renewal_challenge = serializers.CharField()
+    revocation_secret = serializers.CharField(required=False)
+
+
+class RequestSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField([PENDING, "awaiting_approval", ISSUED, REJECTED])
+    certificate = CertificateSerializer(allow_null=True)
+    error = ProblemSerializer(allow_null=True)
+
+
+class CertificatePageSerializer(serializers.Serializer[Any]):
+    """`next` leads to the older ones; a page may be short, or empty, and still have a next one."""
+
+    results = CertificateSerializer(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class SubmissionSerializer(serializers.Serializer[Any]):
+    """`csr`, or CFSSL's `certificate_request`, is needed. `hosts`, if sent, repeats the names of the CSR."""
+
+    csr = serializers.CharField(required=False, help_text="PKCS #10, as PEM or as base64 of the DER")
+    certificate_request = serializers.CharField(required=False, help_text="the same as csr")
+    hosts = serializers.ListField(child=serializers.CharField(), required=False)
+    profile = serializers.CharField(required=False, default="server")
+    service = serializers.CharField(required=False, allow_blank=True)
+    node = serializers.CharField(required=False, allow_blank=True)
+    validity_days = serializers.IntegerField(required=False, min_value=1, max_value=MAX_DAYS)
+    not_after = serializers.DateTimeField(required=False)
+
+
+class BulkSerializer(serializers.Serializer[Any]):
+    requests = SubmissionSerializer(many=True)
+
+
+class BulkItemSerializer(serializers.Serializer[Any]):
+    """What a submission by itself would have been answered: 201, 202, or the problem's status."""
+
+    status = serializers.IntegerField()
+    request = RequestSerializer(allow_null=True)
+    error = ProblemSerializer(allow_null=True)
+
+
+class BulkResultSerializer(serializers.Serializer[Any]):
+    results = BulkItemSerializer(many=True)
+
+
+class IssuerSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    kind = serializers.ChoiceField(["root", "intermediate"])
+    parent = serializers.CharField(allow_null=True)  # type: ignore[assignment]
+    subject = serializers.CharField()
+    key_id = serializers.RegexField(_HEX)
+    fingerprint = serializers.RegexField(_HEX)
+    not_before = serializers.DateTimeField()
+    not_after = serializers.DateTimeField()
+    profiles = serializers.ListField(child=serializers.CharField())
+    pem = serializers.CharField()
+
+
+class IssuersSerializer(serializers.Serializer[Any]):
+    results = IssuerSerializer(many=True)
+
+
+class ReceiptSerializer(serializers.Serializer[Any]):
+    """`event` is the log's entry, byte for byte; `tlog_proof` a C2SP tlog-proof of it, signed by `log_key`."""
+
+    event = serializers.CharField()
+    position = serializers.IntegerField(min_value=1)
+    tlog_proof = serializers.CharField()
+    log_key = serializers.CharField()
+
+
+_FAILURES = {
+    ("4XX", CONTENT_TYPE): OpenApiResponse(ProblemSerializer, description="the request is refused; `code` says by which rule"),
+    ("5XX", CONTENT_TYPE): OpenApiResponse(ProblemSerializer, description="not available just now; see Retry-After"),
+}
+
+
+def _described(
+    name: str,
+    summary: str,
+    responses: Mapping[Any, Any],
+    request: Any = None,
+    parameters: Sequence[OpenApiParameter] = (),
+) -> Callable[[View], View]:
+    return extend_schema(
+        operation_id=name, summary=summary, request=request, parameters=list(parameters), responses={**responses, **_FAILURES}
+    )
+
+
+def _query(name: str, help_text: str, kind: Any = str) -> OpenApiParameter:
+    return OpenApiParameter(name, kind, OpenApiParameter.QUERY, description=help_text)
+
+
+def _header(name: str, help_text: str) -> OpenApiParameter:
+    return OpenApiParameter(name, str, OpenApiParameter.HEADER, description=help_text)
+
+
+def _path(name: str, pattern: str) -> OpenApiParameter:
+    return OpenApiParameter(name, {"type": "string", "pattern": pattern}, OpenApiParameter.PATH)
+
+
+def _text(media_type: str) -> dict[Any, Any]:
+    return {(200, media_type): OpenApiTypes.STR}
+
+
+def _bytes(media_type: str) -> dict[Any, Any]:
+    return {(200, media_type): OpenApiTypes.BINARY}
+
+
+_SUBMITTING = (
+    _header("Prefer", f"wait=N: answer when the certificates exist, or after N ≤ {MAX_WAIT} seconds"),
+    _header("Idempotency-Key", "1 to 200 visible ASCII characters; the same key gives the same request"),
+)
+_OF_BARE_CSR = tuple(
+    _query(name, "beside a bare CSR; in a JSON body it is a field") for name in ("profile", "service", "node", "validity_days", "not_after")
+)
+_SERIAL = (_path("serial", "^[0-9a-f]{1,40}$"),)
+_FINGERPRINT = (_path("fingerprint", "^[0-9a-f]{64}$"),)
+
+submit = _described(
+    "submit", "Ask for a certificate",
+    {201: RequestSerializer, 202: RequestSerializer},
+    request={JSON: SubmissionSerializer, "application/pkcs10": OpenApiTypes.BINARY, "application/x-pem-file": OpenApiTypes.STR},
+    parameters=(*_SUBMITTING, *_OF_BARE_CSR),
+)  # fmt: skip
+bulk = _described(
+    "submit_bulk", "Ask for up to 1000 certificates; one result for each, in order",
+    {200: BulkResultSerializer}, request={JSON: BulkSerializer}, parameters=_SUBMITTING,
+)  # fmt: skip
+request = _described("request", "How far a request has come", {200: RequestSerializer})
+certificates = _described(
+    "certificates", "Certificates, newest first",
+    {200: CertificatePageSerializer},
+    parameters=(
+        _query("service", "of this service"),
+        _query("node", "of this node"),
+        _query("name", "with this name"),
+        _query("profile", "of this profile"),
+        OpenApiParameter("status", str, OpenApiParameter.QUERY, enum=[ACTIVE, EXPIRED, REVOKED]),
+        _query("expires_before", "that expire before this time", OpenApiTypes.DATETIME),
+        _query("expires_after", "that expire after this time", OpenApiTypes.DATETIME),
+        _query("q", "of which a name, the serial or the fingerprint begins so"),
+        _query("limit", f"1 to {MAX_LIMIT}", int),
+        _query("cursor", "from a page's `next`"),
+    ),
+)  # fmt: skip
+certificate = _described(
+    "certificate", "One certificate",
+    {(200, JSON): CertificateSerializer} | _text(PEM) | _bytes(DER), parameters=_SERIAL,
+)  # fmt: skip
+receipt = _described("receipt", "Offline proof that the log holds it", {200: ReceiptSerializer}, parameters=_SERIAL)
+issuers = _described("issuers", "Every root and intermediate", {200: IssuersSerializer})
+issuer = _described("issuer", "One root or intermediate", {200: IssuerSerializer})
+issuer_pem = _described("issuer_pem", "Its certificate as PEM", _text(PEM))
+issuer_der = _described("issuer_der", "Its certificate as DER", _bytes(DER))
+root = _described(
+    "root",
+    "The root with this SHA-256 fingerprint",
+    {(200, PEM): OpenApiTypes.STR, (200, DER): OpenApiTypes.BINARY},
+    parameters=_FINGERPRINT,
+)
+checkpoint = _described("checkpoint", "The newest signed checkpoint (C2SP tlog-checkpoint)", _text("text/plain"))
+tile = _described("tile", "A tile (C2SP tlog-tiles)", _bytes("application/octet-stream"))
+entries = _described(
+    "entries", "The log's entries after a position, as NDJSON", _text("application/x-ndjson"),
+    parameters=(_query("after", "a position; 0 is the beginning", int), _query("limit", "how many at most", int)),
+)  # fmt: skip
+schema = extend_schema(exclude=True)

@@ -1,0 +1,141 @@
+"""Rows as the objects that clients see: requests, certificates, issuers.
+
+Owns the fields of those objects, whose names are fixed, and the columns they need. Must never show a row to a caller:
+whether it may be seen is the views' business. Plain functions over `.values()` rows, as this is on the hot path.
+"""
+
+from __future__ import annotations
+
+import ssl
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from cryptography import x509
+
+from ca import challenges, issuance, keys
+from ca.errors import Problem
+from ca.models import Certificate, Issuer, Request, State
+
+from . import problems
+
+Row = Mapping[str, Any]
+CERTIFICATE_COLUMNS = (
+    "serial", "issuer", "request", "token", "owner", "profile", "service", "node", "names", "not_before", "not_after", "key_type",
+    "fingerprint", "der", "renewal_challenge", "replaces", "replaced_by", "revoked_at", "reason", "log_position",
+)  # fmt: skip
+REQUEST_COLUMNS = ("id", "state", "owner", "error")
+PENDING, ISSUED, REJECTED = "pending", "issued", "rejected"
+ACTIVE, EXPIRED, REVOKED = "active", "expired", "revoked"
+
+
+def time(value: datetime) -> str:
+    """RFC 3339, in UTC, to the second. `value` is UTC already, as everything from the database is."""
+    return value.isoformat(timespec="seconds")[:19] + "Z"
+
+
+def pem(der: bytes) -> str:
+    """One certificate in PEM (RFC 7468)."""
+    return ssl.DER_cert_to_PEM_cert(der)
+
+
+@cache
+def chain(issuer: str) -> str:
+    """The PEM of `issuer` and of what signed it, up to but without the root. An issuer never changes: see issuance.issuer_facts."""
+    row = Issuer.objects.get(name=issuer)
+    if row.parent is None:
+        return ""
+    return pem(bytes(row.certificate)) + chain(row.parent)
+
+
+def certificate_status(row: Row, now: datetime) -> str:
+    """ACTIVE, EXPIRED or REVOKED; a certificate that was revoked and has expired since stays REVOKED."""
+    if row["revoked_at"] is not None:
+        return REVOKED
+    return EXPIRED if row["not_after"] < now else ACTIVE
+
+
+def certificate(row: Row, token: str, now: datetime) -> dict[str, Any]:
+    """The certificate object. `token` is the caller's id: the one that requested the certificate also gets its revocation secret."""
+    der = bytes(row["der"])
+    shown = {
+        "serial": row["serial"],
+        "issuer": row["issuer"],
+        "subject": x509.load_der_x509_certificate(der).subject.rfc4514_string(),
+        "names": row["names"],
+        "profile": row["profile"],
+        "service": row["service"],
+        "node": row["node"],
+        "owner": row["owner"],
+        "not_before": time(row["not_before"]),
+        "not_after": time(row["not_after"]),
+        "status": certificate_status(row, now),
+        "revoked_at": row["revoked_at"] and time(row["revoked_at"]),
+        "reason": row["reason"],
+        "replaces": row["replaces"],
+        "replaced_by": row["replaced_by"],
+        "fingerprint": row["fingerprint"],
+        "key_type": row["key_type"],
+        "pem": pem(der),
+        "chain": chain(row["issuer"]),
+        "log_position": row["log_position"],
+        "renewal_challenge": b64encode(bytes(row["renewal_challenge"])).decode(),
+    }
+    if row["token"] == token:
+        shown["revocation_secret"] = _revocation_secret(row)
+    return shown
+
+
+def _revocation_secret(row: Row) -> str:
+    return challenges.revocation_secret(keys.revocation_key(), issuance.issuer_facts(row["issuer"]).key_id, row["serial"])
+
+
+def is_done(row: Row) -> bool:
+    """The request has ended: a certificate row is the proof that it was issued, as replay keeps that and not the request."""
+    return "serial" in row or row["state"] in (State.ISSUED, State.REJECTED)
+
+
+def load(ids: Iterable[UUID]) -> dict[UUID, Row]:
+    """For each request id that exists: the row of its certificate, else of itself. At most two queries, however many ids."""
+    wanted = set(ids)
+    found: dict[UUID, Row] = {row["request"]: row for row in Certificate.objects.filter(request__in=wanted).values(*CERTIFICATE_COLUMNS)}
+    if rest := wanted - found.keys():
+        found |= {row["id"]: row for row in Request.objects.filter(id__in=rest).values(*REQUEST_COLUMNS)}
+    return found
+
+
+def request(request_id: UUID, row: Row | None, token: str, now: datetime) -> dict[str, Any]:
+    """The request object for a row of `load`; None stands for one that nothing is known of yet."""
+    shown: dict[str, Any] = {"id": str(request_id), "status": PENDING, "certificate": None, "error": None}
+    if row is None:
+        return shown
+    if "serial" in row:
+        return shown | {"status": ISSUED, "certificate": certificate(row, token, now)}
+    if row["state"] == State.REJECTED:
+        return shown | {"status": REJECTED, "error": problems.as_dict(rejection(row))}
+    return shown
+
+
+def rejection(row: Row) -> Problem:
+    """Why a rejected request was rejected."""
+    return Problem(**row["error"])
+
+
+def issuer(row: Row, profiles: Iterable[str]) -> dict[str, Any]:
+    """The issuer object: a root or intermediate, and the profiles it signs now."""
+    der = bytes(row["certificate"])
+    return {
+        "name": row["name"],
+        "kind": row["kind"],
+        "parent": row["parent"],
+        "subject": x509.load_der_x509_certificate(der).subject.rfc4514_string(),
+        "key_id": bytes(row["key_id"]).hex(),
+        "fingerprint": row["fingerprint"],
+        "not_before": time(row["not_before"]),
+        "not_after": time(row["not_after"]),
+        "profiles": sorted(profiles),
+        "pem": pem(der),
+    }

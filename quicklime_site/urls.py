@@ -1,0 +1,19 @@
+"""The addresses of the HTTPS server."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+from . import health
+
+handler400 = "ca.api.problems.bad_request"
+handler404 = "ca.api.problems.not_found"
+handler500 = "ca.api.problems.server_error"
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="docs")),
+    path("", include("ca.api.urls")),
+    path("admin/", admin.site.urls),
+    path("livez", health.livez),
+    path("readyz", health.readyz),
+]
