@@ -1,0 +1,136 @@
+"""Whether this process lives, and whether the installation can do its work.
+
+Owns the two health answers. /readyz says what is behind, in numbers, to anybody who may reach the port: no names, no
+secrets. Must never hang: the looking is done in a thread of its own, and an answer is given without it when it is late.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connections
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_safe
+from django_celery_beat.models import PeriodicTask
+
+from ca.models import UNFINISHED, Request, Shape
+from eventlog import fence, projections
+
+STALLED, BEAT_LOST, LATE = 60.0, 90.0, 3.0  # seconds: a request unfinished, no beat, no answer
+_FRESH = 1.0  # an answer this young is given again, so that asking often costs nothing
+Check = dict[str, Any]
+Report = dict[str, Check]
+
+
+@require_safe
+def livez(request: HttpRequest) -> HttpResponse:
+    """200 as long as this process answers at all."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """{"ready": bool, "checks": {name: {"ok": bool, numbers…}}}; 503 unless all is well. Answers within LATE seconds."""
+    checks = _probe.latest()
+    ready = all(check["ok"] for check in checks.values())
+    return JsonResponse({"ready": ready, "checks": checks}, status=200 if ready else 503, headers={"Cache-Control": "no-store"})
+
+
+class Probe:
+    """Runs `look` in one thread at a time and waits for it no longer than LATE."""
+
+    def __init__(self, look: Callable[[], Report]) -> None:
+        self._look, self._lock = look, threading.Lock()
+        self._running: threading.Thread | None = None
+        self._report: Report = {}
+        self._at = float("-inf")
+
+    def latest(self) -> Report:
+        """The newest report, made now unless it is fresh; {"answer": …} that is not ok if none comes in time."""
+        with self._lock:
+            if time.monotonic() - self._at < _FRESH:
+                return self._report
+            if self._running is None or not self._running.is_alive():
+                self._running = threading.Thread(target=self._run, daemon=True)
+                self._running.start()
+            running = self._running
+        running.join(LATE)
+        if running.is_alive():
+            return {"answer": {"ok": False, "detail": f"the checks take longer than {LATE:g} s"}}
+        return self._report
+
+    def _run(self) -> None:
+        report = self._look()
+        self._report, self._at = report, time.monotonic()
+
+
+def look(now: datetime) -> Report:
+    """Every check. With the database away there is only that to say, besides Redis."""
+    report = {"redis": _redis()}
+    began = time.monotonic()
+    try:
+        report |= {"projections": _projections(), "requests": _requests(now), "shapes": _shapes(), "log": _log(), "beat": _beat(now)}
+    except (DatabaseError, InterfaceError) as error:
+        return report | {"database": {"ok": False, "error": type(error).__name__}}
+    return report | {"database": {"ok": True, "milliseconds": round((time.monotonic() - began) * 1000, 1)}}
+
+
+def _look_and_hang_up() -> Report:
+    try:
+        return look(datetime.now(UTC))
+    finally:
+        connections.close_all()  # this thread ends, and nobody else would
+
+
+_probe = Probe(_look_and_hang_up)
+
+
+def _redis() -> Check:
+    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1, retry=None)
+    try:
+        with client:
+            client.ping()
+    except (redis.RedisError, OSError) as error:
+        return {"ok": False, "error": type(error).__name__}
+    return {"ok": True}
+
+
+def _projections() -> Check:
+    """A projection that is behind catches up; one that stopped with an error does not."""
+    status = projections.status()
+    behind = {each.name: each.head - each.cursor for each in status}
+    stopped = sorted(each.name for each in status if each.error)
+    return {"ok": not stopped, "behind": behind, "stopped": stopped}
+
+
+def _requests(now: datetime) -> Check:
+    unfinished = Request.objects.filter(state__in=UNFINISHED).order_by("id")
+    oldest = unfinished.values_list("created_at", flat=True).first()
+    age = round((now - oldest).total_seconds(), 1) if oldest else 0.0
+    return {"ok": age < STALLED, "unfinished": unfinished.count(), "oldest_seconds": age}
+
+
+def _shapes() -> Check:
+    """Shapes of certificates that failed their lint: nothing of these is signed until that is mended."""
+    failed = list(Shape.objects.filter(passed=False).values_list("description", flat=True)[:20])
+    return {"ok": not failed, "failed": failed}
+
+
+def _log() -> Check:
+    try:
+        fence.check()
+    except fence.LogBehind:
+        return {"ok": False, "error": "the log is behind a checkpoint that was published: see manage.py accept_log_loss"}
+    return {"ok": True}
+
+
+def _beat(now: datetime) -> Check:
+    last = PeriodicTask.objects.exclude(last_run_at=None).order_by("-last_run_at").values_list("last_run_at", flat=True).first()
+    ago = round((now - last).total_seconds(), 1) if last else None
+    return {"ok": ago is not None and ago < BEAT_LOST, "seconds_ago": ago}

@@ -1,0 +1,154 @@
+"""Settings from the environment: each wrong value is named with its reason, and no secret is repeated."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from quicklime_site import env
+
+WRONG = {
+    "QUICKLIME_STATE": ("", "name a directory"),
+    "DATABASE_URL": ("mysql://ca@db/x", "postgresql://user:password@host:port/name"),
+    "REDIS_URL": ("amqp://broker", "redis://host:port/db"),
+    "QUICKLIME_ROLE": ("root", "web, worker, manage"),
+    "QUICKLIME_ZONES": (".internal", "'.internal' is not a DNS zone"),
+    "QUICKLIME_IP_RANGES": ("10.0.0.1/8", "10.0.0.1/8 has host bits set"),
+    "QUICKLIME_SPIFFE_TRUST_DOMAINS": ("Fleet.example", "'Fleet.example' is not a DNS zone"),
+    "QUICKLIME_PUBLIC_URL": ("localhost:8443", "https://ca.internal"),
+    "QUICKLIME_AIA_URL": ("https://ca.internal", "http://ca.internal"),
+    "QUICKLIME_OCSP_URL": ("ocsp.internal", "http://ca.internal"),
+    "SECRET_KEY": ("short", "at least 50"),
+    "QUICKLIME_LOG_ORIGIN": ("my log", "without spaces"),
+    "QUICKLIME_LOG_PUBLIC": ("maybe", "1 or 0"),
+    "QUICKLIME_PKILINT_SAMPLE": ("0", "from 1 to 1000000"),
+    "QUICKLIME_RATE": ("fast", "whole number"),
+    "QUICKLIME_WAITERS": ("-1", "from 0 to 10000"),
+    "QUICKLIME_LOG_LEVEL": ("info", "DEBUG, INFO, WARNING, ERROR"),
+    "QUICKLIME_DB_POOL": ("1e3", "from 1 to 1000"),
+}
+NOTHING_IS_WRONG = {  # any text will do, and what is wrong with the file shows when it is opened
+    "QUICKLIME_ALLOWED_HOSTS",
+    "QUICKLIME_KEYS",
+    "QUICKLIME_KEY_PASSPHRASE",
+    "QUICKLIME_KEY_PASSPHRASE_FILE",
+    "QUICKLIME_REVOCATION_KEY_FILE",
+    "QUICKLIME_CHECKPOINT_DIR",
+}
+
+
+def test_every_variable_has_its_wrong_value_here() -> None:
+    assert {variable.name for variable in env.VARIABLES} == set(WRONG) | NOTHING_IS_WRONG
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_value_is_named_with_the_reason(name: str) -> None:
+    text, reason = WRONG[name]
+    with pytest.raises(env.SettingError) as error:
+        env.read({name: text})
+    assert f"  {name}: " in str(error.value)
+    assert reason in str(error.value)
+    assert sum(variable.name + ":" in str(error.value) for variable in env.VARIABLES) == 1
+
+
+def test_all_wrong_values_are_told_at_once() -> None:
+    with pytest.raises(env.SettingError) as error:
+        env.read({name: text for name, (text, _) in WRONG.items()})
+    assert all(f"\n  {name}: " in str(error.value) for name in WRONG)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("DATABASE_URL", "postgresql://ca:hunter2@db:not-a-port/ca"),
+        ("DATABASE_URL", "postgresql://ca:hunter2@[db/ca"),
+        ("DATABASE_URL", "postgresql://ca:hunter2@\u2100/ca"),
+        ("DATABASE_URL", "mysql://ca:hunter2@db/ca"),
+        ("DATABASE_URL", "postgresql://ca:hunter2@db"),
+        ("REDIS_URL", "rabbit://:hunter2@broker"),
+        ("REDIS_URL", "redis://:hunter2@broker:99999"),
+        ("SECRET_KEY", "hunter2"),
+        ("QUICKLIME_PUBLIC_URL", "https://ca.internal:99999"),
+    ],
+)
+def test_no_password_is_repeated(name: str, text: str) -> None:
+    with pytest.raises(env.SettingError) as error:
+        env.read({name: text})
+    assert name in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["https://user@ca.internal", "https://ca.internal/pki", "https://ca.internal?x=1", "https://:8443"])
+def test_a_public_url_is_an_origin(url: str) -> None:
+    with pytest.raises(env.SettingError, match="QUICKLIME_PUBLIC_URL"):
+        env.read({"QUICKLIME_PUBLIC_URL": url})
+
+
+def test_two_sources_of_the_passphrase_are_refused() -> None:
+    with pytest.raises(env.SettingError, match="both set"):
+        env.read({"QUICKLIME_KEY_PASSPHRASE": "a", "QUICKLIME_KEY_PASSPHRASE_FILE": "/b"})
+
+
+def test_the_defaults_are_right() -> None:
+    values = env.read({})
+    assert values["QUICKLIME_ZONES"] == ("internal", "localhost")
+    assert values["QUICKLIME_LOG_PUBLIC"] is False
+
+
+def test_a_wrong_setting_stops_a_process_without_a_traceback(tmp_path: Path) -> None:
+    environ = {"PATH": os.environ["PATH"], "QUICKLIME_STATE": str(tmp_path), "QUICKLIME_RATE": "fast"}
+    done = subprocess.run([sys.executable, "-c", "import quicklime_site.settings"], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "quicklime: wrong setting\n  QUICKLIME_RATE: give a whole number from 1 to 1000000 (it is 'fast')\n"
+
+
+def test_an_impossible_state_directory_stops_a_process_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    environ = {"PATH": os.environ["PATH"], "QUICKLIME_STATE": str(tmp_path / "file" / "state")}
+    done = subprocess.run([sys.executable, "-c", "import quicklime_site.settings"], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "QUICKLIME_STATE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_made_once_is_made_once_and_private(tmp_path: Path) -> None:
+    path, seen = tmp_path / "state" / "key", list[str]()
+    gate = threading.Barrier(8)
+
+    def race() -> None:
+        gate.wait()
+        seen.append(env.made_once(path))
+
+    threads = [threading.Thread(target=race) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(seen)) == 1
+    assert len(seen) == 8
+    assert len(seen[0]) > 40
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in path.parent.iterdir()] == ["key"]
+
+
+def test_an_odd_state_directory_still_gives_a_database_and_a_short_socket(tmp_path: Path) -> None:
+    state = tmp_path / ("100% ünsäfe? #" + "x" * 100)
+    assert env.database("", state, 8)["NAME"] == str(state / "quicklime.sqlite3")
+    assert len(bytes(env.redis_socket(state))) <= 100
+    assert env.redis_socket(state) != env.redis_socket(tmp_path / ("y" * 120))
+
+
+def test_a_plain_state_directory_holds_the_socket() -> None:
+    assert env.redis_socket(Path("/srv/quicklime")) == Path("/srv/quicklime/redis.sock")
+
+
+def test_database_urls() -> None:
+    full = env.database("postgresql://ca:p%40ss@db.internal:5433/quick", Path("/s"), 4)
+    assert (full["NAME"], full["USER"], full["PASSWORD"], full["HOST"], full["PORT"]) == ("quick", "ca", "p@ss", "db.internal", "5433")
+    assert env.database("postgresql://ca@/quick?host=/run/pg", Path("/s"), 4)["HOST"] == "/run/pg"
+    assert env.database("sqlite:////srv/x.sqlite3", Path("/s"), 4)["NAME"] == "/srv/x.sqlite3"
