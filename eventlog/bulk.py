@@ -53,6 +53,40 @@ def update_rows(
     return count
 
 
+def read_rows(model: type[models.Model], columns: Sequence[str], tail: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    """`columns` of the rows that `tail` selects, SQL from WHERE on. For hot paths: a QuerySet costs more to compile than
+    such a statement to run."""
+    plan = _reading(model, tuple(columns), connection.vendor)
+    with connection.cursor() as cursor:
+        cursor.execute(f"{plan.select} {tail}", parameters)
+        rows: list[Row] = cursor.fetchall()
+    return [plan.python(row) for row in rows] if plan.converters else rows
+
+
+class _Reading:
+    """How `columns` of a model are selected on one database, and turned into what a QuerySet would give."""
+
+    def __init__(self, model: type[models.Model], columns: tuple[str, ...], vendor: str) -> None:
+        fields = {field.attname: field for field in model._meta.concrete_fields}
+        cols = [fields[name].cached_col for name in columns]
+        names = ", ".join(connection.ops.quote_name(col.target.column or col.target.attname) for col in cols)
+        self.select = f"SELECT {names} FROM {connection.ops.quote_name(model._meta.db_table)}"  # noqa: S608 (quoted names)
+        self.converters = [
+            (place, col, convert)
+            for place, col in enumerate(cols)
+            for convert in (*connection.ops.get_db_converters(col), *col.get_db_converters(connection))
+        ]
+
+    def python(self, row: Row) -> Row:
+        values = list(row)
+        for place, col, convert in self.converters:
+            values[place] = convert(values[place], col, connection)
+        return values
+
+
+_reading = cache(_Reading)
+
+
 def _copy(cursor: CursorWrapper, plan: _Plan, rows: list[Row]) -> None:
     with connection.wrap_database_errors, cursor.copy(plan.copy) as copy:
         copy.set_types(plan.types)
@@ -80,7 +114,7 @@ class _Plan:
 
     def _unnested(self) -> str:
         key, *names = self._names
-        places = ", ".join(f"%s::{kind}[]" for kind in self.types)
+        places = ", ".join(f"%b::{kind}[]" for kind in self.types)  # %b: in binary, a quarter of the cost of text
         sets = ", ".join([*self._same, *(f"{name} = new.{name}" for name in names)])
         return f"UPDATE {self._table} AS old SET {sets} FROM unnest({places}) AS new ({', '.join(self._names)}) WHERE old.{key} = new.{key}"  # noqa: S608
 

@@ -16,13 +16,22 @@ from .merkle import Tree
 from .models import Checkpoint
 from .notes import CheckpointSigner
 
-__all__ = ["CheckpointSigner", "LogBehind", "latest", "sign_pending", "store"]
+__all__ = ["CheckpointSigner", "LogBehind", "latest", "published", "sign_pending", "store"]
 
 _COLUMNS = ("size", "root", "time", "note", "vkey")
 
 
 class LogBehind(Exception):
     """The database's log does not continue a checkpoint that was published: it was restored from an older copy, or forged."""
+
+
+def published() -> notes.Note | None:
+    """The newest checkpoint saved outside; None when there is none. Raises LogBehind for one that cannot be read: nobody can
+    say then what the log must not contradict."""
+    try:
+        return saved.newest()
+    except notes.BadNote as error:
+        raise LogBehind(f"a saved checkpoint cannot be read: {error}") from None
 
 
 def latest() -> Checkpoint | None:
@@ -45,7 +54,9 @@ def store(tree: Tree, now: datetime, sign: CheckpointSigner) -> None:
 
 
 def sign_pending(sign: CheckpointSigner, now: datetime) -> Checkpoint | None:
-    """Sign the head unless its checkpoint exists, and see that the newest is saved outside. None: the log is empty."""
+    """Sign the head unless its checkpoint exists, and see that the newest is saved outside. None: the log is empty.
+    Raises LogBehind."""
+    published()
     with transaction.atomic():
         tree = head.lock()
         newest = latest()
@@ -59,6 +70,6 @@ def sign_pending(sign: CheckpointSigner, now: datetime) -> Checkpoint | None:
 
 def _refuse_behind(tree: Tree) -> None:
     """The cheap half of fence.check(), so that no process signs a contradiction however long ago it started."""
-    newest = saved.newest()
+    newest = published()
     if newest and (newest.size > tree.size or (newest.size == tree.size and newest.root != tree.root())):
         raise LogBehind(f"the log has {tree.size} events, but a checkpoint of {newest.size} was published: restored from an older copy?")

@@ -151,11 +151,14 @@ def _concerns(projection: Projection, kind: str) -> bool:
 
 
 def _locked_cursor(projection: Projection) -> Cursor:
-    """The cursor, locked until the transaction ends; an inline one after the sequencer's lock, as append takes them."""
-    if projection.inline:
-        head.lock()
-    Cursor.objects.bulk_create([Cursor(name=projection.name)], ignore_conflicts=True)
-    return Cursor.objects.select_for_update().get(name=projection.name)
+    """The cursor, locked until the transaction ends. Who appends holds the sequencer's lock when it comes here; nobody takes
+    the two in the other order."""
+    rows = Cursor.objects.select_for_update().filter(name=projection.name)
+    cursor = rows.first()
+    if cursor is None:  # its first run; two of them agree on one row
+        Cursor.objects.bulk_create([Cursor(name=projection.name)], ignore_conflicts=True)
+        cursor = rows.get()
+    return cursor
 
 
 def _empty(model: type[models.Model]) -> None:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eventlog import projections, saved, schemas
+from eventlog import checkpoints, projections, saved, schemas
 
 
 @pytest.fixture(autouse=True)
 def checkpoint_dir(settings: Any, tmp_path: Path) -> Path:
     settings.CHECKPOINT_DIR = tmp_path / "checkpoints"
     return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def publish_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows a commit follows at once, so that a test can be rolled back; emptying every table takes far longer."""
+
+    def call(work: Callable[[], None], robust: bool) -> None:
+        work()
+
+    monkeypatch.setattr(checkpoints.transaction, "on_commit", call)
 
 
 @pytest.fixture(autouse=True)

@@ -115,6 +115,8 @@ def test_a_wrong_consistency_proof_proves_nothing(size: int, data: st.DataObject
     assert not merkle.verify_consistency(old, size, path, other, root)
     assert not merkle.verify_consistency(old, size, path, old_root, other)
     assert not merkle.verify_consistency(old, size, [*path, other], old_root, root)
+    for wrong in {old, 2 * size, 2 * size + 1} - {size}:
+        assert not merkle.verify_consistency(old, wrong, path, old_root, root)
     for place in range(len(path)):
         assert not merkle.verify_consistency(old, size, [*path[:place], other, *path[place + 1 :]], old_root, root)
         assert not merkle.verify_consistency(old, size, path[:place] + path[place + 1 :], old_root, root)

@@ -68,6 +68,13 @@ def test_not_a_checkpoint(text: str):
         notes.parse(text)
 
 
+def signed_for(origin: str) -> str:
+    """By the right key, but about another log."""
+    body = f"{origin}\n42\n{b64encode(ROOT).decode()}\n"
+    key_id = b64decode(TEXT.split(" ")[-1])[:4]
+    return f"{body}\n— test/log {b64encode(key_id + SIGNER.sign(body.encode())).decode()}\n"
+
+
 def forgeries() -> list[str]:
     raw = bytearray(b64decode(TEXT.split(" ")[-1]))
     raw[20] ^= 1
@@ -81,6 +88,7 @@ def forgeries() -> list[str]:
         notes.make(TestSigner(seed=2), 42, ROOT),
         notes.make(TestSigner(origin="other/log"), 42, ROOT),
         TEXT.replace("test/log\n", "other/log\n", 1),
+        signed_for("other/log"),
     ]
 
 

@@ -18,7 +18,7 @@ from eventlog.verify import verify
 from .support import HAPPENED, NOW, SIGNER, add, execute, rows, unguarded
 from .test_projections import names, write
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("publish_at_once")]
 TABLES = {"eventlog_event": "position", "eventlog_head": "id", "eventlog_tilehash": "level"}
 
 

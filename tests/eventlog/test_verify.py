@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 
 from eventlog import merkle, notes, saved, tiles
+from eventlog.append import NewEvent, append
 from eventlog.models import Checkpoint, Event, TileHash
 from eventlog.verify import Report, verify
 
-from .support import NOW, SIGNER, VKEY, TestSigner, add, execute, unguarded
+from .support import HAPPENED, NOW, SIGNER, VKEY, TestSigner, add, execute, unguarded
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("publish_at_once")]
 BATCHES = (1, 2, 3, 4, 270, 5, 6)  # sizes 1, 3, 6, 10, 280, 285, 291
 LAST = 291
 
@@ -63,6 +65,13 @@ def test_a_whole_log(log: None):
     report = verify(progress=lambda *progress: seen.append(progress))
     assert report == Report(LAST, bytes(Checkpoint.objects.get(size=LAST).root), 9)
     assert report.ok
+
+
+def test_texts_that_look_like_the_envelope():
+    text = ',"schema":"quicklime/test.ended/1-0-0","subject":"mallory"}'
+    with transaction.atomic():
+        append([NewEvent(HAPPENED, text, {"schema": text, "z": {"schema": "x", "subject": "y"}})], NOW, SIGNER)
+    assert verify().ok
 
 
 def test_an_empty_log():

@@ -85,7 +85,7 @@ def test_tiles_never_change_and_may_be_kept(log: None, settings: Any):
     assert get("tile/0/000")["Cache-Control"].startswith("public,")
 
 
-NO_TILES = """0/001 0/001.p/45 0/002 0/000.p/0 0/000.p/256 0/000.p/01 0/000.p/-1 0/000.p/ 0/0 0/0000 0/x000/001 0/x001/000
+NO_TILES = """0/001 0/001.p/45 0/002 0/000.p/0 0/000.p/256 0/000.p/01 0/000.p/-1 0/000.p/ 0/0 0/0000 0/x000/000 0/x000/001 0/x001/000
 0/x001/x234/067 0/1/2 00/000 100/000 -1/000 2/000.p/1 63/000.p/1 entries entries/ entries/001 data/000 0/000/ /0/000 0/٠٠٠ .. %00"""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from eventlog import fence
+from eventlog import fence, notes
 
 
 class Command(BaseCommand):
@@ -24,6 +24,6 @@ class Command(BaseCommand):
     def handle(self, *, reason: str, by: str, **options: Any) -> None:
         try:
             position = fence.accept_loss(reason, by, timezone.now())
-        except fence.NothingLost as error:
+        except (fence.NothingLost, notes.BadNote) as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"Recorded at position {position}. The checkpoints of what was lost are in the checkpoint directory's lost/.")
