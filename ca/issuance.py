@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import secrets
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -23,17 +23,17 @@ from uuid import UUID
 
 from cryptography import x509
 from django.conf import settings
-from django.db import Error, transaction
+from django.db import Error, connection, transaction
 
 from eventlog import fence
 from eventlog.append import NewEvent, append, last_time
-from eventlog.bulk import update_rows
+from eventlog.bulk import read_rows, update_rows
 
-from . import challenges, keys, shapes, wakeups
+from . import challenges, keys, shapes, tokens, wakeups
 from .crash import point
 from .errors import Problem
 from .events import CertificateIssued, IssuanceIntended, IssuanceOrphaned, RequestRejected
-from .models import Activation, BlockedKey, Intent, Issuer, Request, RequestQuerySet, State, Token
+from .models import Activation, BlockedKey, Intent, Issuer, Request, State, Token
 from .pki import csr as csr_rules
 from .pki import leaf
 from .pki.csr import ParsedCSR
@@ -50,14 +50,23 @@ class ClockBehind(Exception):
     """This host's clock is earlier than the newest event: certificates dated by it would contradict the log."""
 
 
+def waiting() -> int:
+    """How many requests wait for validate; BATCH stands for any more."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM (SELECT 1 FROM ca_request WHERE state = 'received' LIMIT %s) AS first", [BATCH])
+        found: int = cursor.fetchone()[0]
+    return found
+
+
 def validate(batch: UUID, now: datetime) -> int:
     """Claim up to BATCH waiting requests for `batch`, fix what each will be, and announce it in the log. Returns how many
     were claimed. Raises LogBehind or ClockBehind, with nothing claimed, while this host must not issue."""
     with transaction.atomic():
-        rows = _rows(Request.objects.waiting()[:BATCH], "profile", "service", "node", "csr", "not_after")
+        rows = _waiting("profile", "service", "node", "csr", "not_after")
         if not rows:
             return 0
-        _may_issue(now)
+        fence.check()
+        _check_clock(now, last_time())
         events = _validated(rows, now)
         _store(rows, {"batch": batch, "updated_at": now}, "serial", "issuer", "tbs", "fixed", "error")
         point("intent.before_commit")
@@ -70,10 +79,11 @@ def validate(batch: UUID, now: datetime) -> int:
 def sign(batch: UUID, now: datetime) -> None:
     """Sign exactly what validate fixed, for those whose token still permits it."""
     with transaction.atomic():
-        rows = _rows(Request.objects.turn(batch, State.VALIDATED), "serial", "issuer", "tbs")
+        rows = _turn(batch, State.VALIDATED, "serial", "issuer", "tbs", "updated_at")
         if not rows:
             return
-        _may_issue(now)
+        fence.check()
+        _check_clock(now, max(row.updated_at for row in rows if row.updated_at))
         point("sign.before")
         events = _signed(rows, now)
         point("sign.after_before_store")
@@ -86,7 +96,7 @@ def sign(batch: UUID, now: datetime) -> None:
 def challenge(batch: UUID, now: datetime) -> None:
     """Give each certificate its renewal challenge. Its revocation secret needs no storing: it derives from the serial."""
     with transaction.atomic():
-        rows = _rows(Request.objects.turn(batch, State.SIGNED))
+        rows = _turn(batch, State.SIGNED)
         for row in rows:
             row.renewal_challenge, row.state = challenges.new_renewal_challenge(), State.CHALLENGED
         _store(rows, {"updated_at": now}, "renewal_challenge")
@@ -96,7 +106,7 @@ def challenge(batch: UUID, now: datetime) -> None:
 def record(batch: UUID, now: datetime) -> None:
     """Append certificate.issued; in the same commit the certificates become fetchable and a checkpoint covers them."""
     with transaction.atomic():
-        rows = _rows(Request.objects.turn(batch, State.CHALLENGED), *_RECORDED)
+        rows = _turn(batch, State.CHALLENGED, *_RECORDED)
         if not rows:
             return
         events = [_issued(row) for row in rows]
@@ -131,18 +141,32 @@ class Row:
     signature: bytes = b""
     renewal_challenge: bytes = b""
     error: dict[str, str] | None = None
+    updated_at: datetime | None = None
 
 
-def _rows(rows: RequestQuerySet, *columns: str) -> list[Row]:
-    return [Row(**values) for values in rows.values("id", "token", "owner", "state", *columns)]
+def _waiting(*columns: str) -> list[Row]:
+    """Received and not yet looked at, oldest first, at most BATCH."""
+    return _rows(columns, "WHERE state = %s ORDER BY id LIMIT %s", [State.RECEIVED.value, BATCH])
+
+
+def _turn(batch: UUID, state: State, *columns: str) -> list[Row]:
+    """The batch's rows that stand at `state`."""
+    key = Request._meta.get_field("batch").get_db_prep_value(batch, connection)
+    return _rows(columns, "WHERE batch = %s AND state = %s ORDER BY id", [key, state.value])
+
+
+def _rows(columns: Sequence[str], where: str, parameters: Sequence[Any]) -> list[Row]:
+    """Locked for this transaction. What another worker holds is skipped, never waited for; SQLite has one writer anyway."""
+    lock = " FOR UPDATE SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
+    columns = ("id", "token", "owner", "state", *columns)
+    found = read_rows(Request, columns, where + lock, parameters)
+    return [Row(**dict(zip(columns, values, strict=True))) for values in found]
 
 
 STEPS = {State.VALIDATED: sign, State.SIGNED: challenge, State.CHALLENGED: record}
 
 
-def _may_issue(now: datetime) -> None:
-    fence.check()
-    newest = last_time()
+def _check_clock(now: datetime, newest: datetime | None) -> None:
     if newest is not None and now < newest - CLOCK_SKEW:
         raise ClockBehind(f"the clock says {now:%Y-%m-%dT%H:%M:%SZ}, the newest event is of {newest:%Y-%m-%dT%H:%M:%SZ}: set the clock")
 
@@ -188,7 +212,7 @@ def site() -> Site:
 
 def active_issuers() -> dict[str, IssuerFacts]:
     """Profile name → the issuer that signs it now."""
-    return {activation.profile: issuer_facts(activation.issuer) for activation in Activation.objects.all()}
+    return {profile: issuer_facts(issuer) for profile, issuer in read_rows(Activation, ("profile", "issuer"), "")}
 
 
 @cache
@@ -199,12 +223,19 @@ def issuer_facts(name: str) -> IssuerFacts:
 
 
 def _tokens(rows: Iterable[Row]) -> dict[str, Token]:
-    return Token.objects.in_bulk({row.token for row in rows})
+    """The rows' tokens that are not revoked."""
+    return tokens.unrevoked({row.token for row in rows})
 
 
 def _blocked(spkis: set[bytes]) -> dict[bytes, str]:
-    rows = BlockedKey.objects.filter(spki_sha256__in=spkis).values_list("spki_sha256", "code")
+    if not spkis:
+        return {}
+    rows = read_rows(BlockedKey, ("spki_sha256", "code"), f"WHERE spki_sha256 IN ({_places(spkis)})", list(spkis))
     return {bytes(spki): code for spki, code in rows}
+
+
+def _places(values: Collection[Any]) -> str:
+    return ", ".join(["%s"] * len(values))
 
 
 def _validated(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
@@ -296,12 +327,12 @@ def _text(time: datetime) -> str:
 
 
 def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
-    tokens = _tokens(rows)
-    intents = dict(Intent.objects.filter(serial__in=[row.serial for row in rows]).values_list("serial", "tbs_sha256"))
+    live = _tokens(rows)
+    intents = _intents([row.serial for row in rows])
     events: list[NewEvent] = []
     for row in rows:
         try:
-            _live(tokens.get(row.token), now)
+            _live(live.get(row.token), now)
             _as_intended(row, intents)
         except Problem as problem:
             events += [_orphan(row, problem), _reject(row, problem)]
@@ -310,10 +341,15 @@ def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
     return events
 
 
-def _as_intended(row: Row, intents: dict[str, Any]) -> None:
+def _intents(serials: list[str]) -> dict[str, bytes]:
+    rows = read_rows(Intent, ("serial", "tbs_sha256"), f"WHERE serial IN ({_places(serials)})", serials)
+    return {serial: bytes(digest) for serial, digest in rows}
+
+
+def _as_intended(row: Row, intents: dict[str, bytes]) -> None:
     """The row may have been changed by hand since validate; the log cannot. Raises Problem."""
     intended = intents.get(row.serial)
-    if intended is None or bytes(intended) != sha256(row.tbs).digest():
+    if intended is None or intended != sha256(row.tbs).digest():
         log.error("request %s: the bytes to be signed are not those announced in the log for serial %s; not signed", row.id, row.serial)
         raise Problem("notAsIntended", "the bytes to be signed differ from those announced in the log")
 

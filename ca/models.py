@@ -30,15 +30,7 @@ UNFINISHED = (State.RECEIVED, State.VALIDATED, State.SIGNED, State.CHALLENGED)
 
 
 class RequestQuerySet(models.QuerySet["Request"]):
-    """The glossary of the pipeline's rows. What another worker holds is skipped, never waited for."""
-
-    def waiting(self) -> RequestQuerySet:
-        """Received and not yet looked at, oldest first, locked for this transaction."""
-        return self.filter(state=State.RECEIVED).order_by("id").select_for_update(skip_locked=True)
-
-    def turn(self, batch: uuid.UUID, state: State) -> RequestQuerySet:
-        """The batch's rows that stand at `state`, locked for this transaction."""
-        return self.filter(batch=batch, state=state).order_by("id").select_for_update(skip_locked=True)
+    """The glossary of the pipeline's rows."""
 
     def stuck(self, before: datetime) -> RequestQuerySet:
         """Unfinished, and untouched since `before`."""
@@ -188,7 +180,7 @@ class CertificateName(models.Model):
     """One row per name of a certificate, so that a search by name is an index look-up."""
 
     id = models.BigAutoField(primary_key=True)
-    name = models.CharField(max_length=300)
+    name = models.CharField(max_length=2048)  # a SPIFFE ID has up to 2048 bytes
     serial = models.CharField(max_length=40)
     log_position = models.BigIntegerField()
 

@@ -7,7 +7,7 @@ returned it, the request ends as a certificate or a rejection, whatever dies in 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -16,7 +16,7 @@ from django.db import transaction
 
 from eventlog.bulk import insert_rows
 
-from . import issuance, tasks
+from . import issuance, tasks, tokens
 from .crash import point
 from .errors import Problem
 from .models import Request, State, Token, new_request_id
@@ -42,15 +42,19 @@ class Submission:
 
 def submit(token: Token, submissions: Sequence[Submission], now: datetime) -> list[Request | Problem]:
     """One answer for each submission, in order: the stored request, or why it is refused. All rows are one commit; a
-    repeated idempotency key gives the request it gave before. Raises Problem if the token may not issue at all."""
+    repeated idempotency key gives the request it gave before. Raises Problem if the token may not issue at all; whether
+    it was revoked since the caller recognised it is asked here, in that commit."""
     grant = token.grant()
     require(grant, "issue", now)
     answers = [_admitted(grant, submission, now) for submission in submissions]
     rows = [answer for answer in answers if isinstance(answer, Request)]
-    if rows:
+    if not rows:
+        _check_unrevoked(grant.token, tokens.unrevoked({grant.token}))
+    else:
         earlier = _accept(rows)
+        _check_unrevoked(grant.token, earlier.live)
         point("web.after_enqueue_before_reply")
-        answers = [earlier.get(answer.id, answer) if isinstance(answer, Request) else answer for answer in answers]
+        answers = [earlier.requests.get(answer.id, answer) if isinstance(answer, Request) else answer for answer in answers]
     return answers
 
 
@@ -76,18 +80,34 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _stored(rows: Sequence[Request]) -> dict[UUID, Request | Problem]:
-    """Store the rows and wake the pipeline; for those whose idempotency key was used before: our id → the earlier
-    request, or the Problem. A crash after the commit loses the wake-up only, which `resume` makes good."""
-    keyed = [row for row in rows if row.idempotency_key is not None]
+def _check_unrevoked(token: str, live: Container[str]) -> None:
+    if token not in live:
+        raise Problem("tokenRevoked", "the token was revoked")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a commit at the door found: the tokens that are not revoked, and for those of our ids whose idempotency key
+    was used before, the earlier request or the Problem."""
+
+    live: Container[str]
+    requests: dict[UUID, Request | Problem]
+
+
+def _stored(rows: Sequence[Request]) -> _Stored:
+    """Store the rows of unrevoked tokens and wake the pipeline. A crash after the commit loses the wake-up only, which
+    `resume` makes good."""
     with transaction.atomic():
-        insert_rows(Request, _COLUMNS, [[getattr(row, name) for name in _COLUMNS] for row in rows if row.idempotency_key is None])
+        live = tokens.unrevoked({row.token for row in rows})
+        accepted = [row for row in rows if row.token in live]
+        keyed = [row for row in accepted if row.idempotency_key is not None]
+        insert_rows(Request, _COLUMNS, [[getattr(row, name) for name in _COLUMNS] for row in accepted if row.idempotency_key is None])
         if keyed:
             Request.objects.bulk_create(keyed, ignore_conflicts=True)
         point("web.before_commit")
     point("web.after_commit_before_enqueue")
     tasks.wake()
-    return _earlier(keyed) if keyed else {}
+    return _Stored(live, _earlier(keyed) if keyed else {})
 
 
 _accept = SharedCommit(_stored)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, OperationalError
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -32,8 +32,11 @@ class SharedCommit(Generic[Row, Result]):
         self._waiting.append((rows, mine))
         with self._leader:
             if not mine.done():
-                self._commit([self._waiting.popleft() for _ in range(len(self._waiting))])
+                self._commit(self._queued())
         return mine.result()
+
+    def _queued(self) -> list[tuple[Sequence[Row], Future[Result]]]:
+        return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
     def _commit(self, group: list[tuple[Sequence[Row], Future[Result]]]) -> None:
         try:
@@ -48,6 +51,8 @@ class SharedCommit(Generic[Row, Result]):
         if len(group) > 1 and isinstance(error, DataError | IntegrityError):
             for one in group:  # the database refused one submission's data: the others must not fail with it
                 self._commit([one])
-        else:
-            for _, future in group:
-                future.set_exception(error)
+            return
+        if isinstance(error, OperationalError):  # the database is away, for those who queued up meanwhile, too: each would
+            group = [*group, *self._queued()]  # find that out no sooner than the first did
+        for _, future in group:
+            future.set_exception(error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable
 
 import redis
@@ -17,6 +18,8 @@ from django.conf import settings
 log = logging.getLogger(__name__)
 _PENDING, DONE = "quicklime:wake", "quicklime:done"
 _local = threading.local()
+_SPARED = 1.0  # seconds
+_silent_until = 0.0  # on the monotonic clock: when a Redis that took connections and did not answer is asked again
 
 
 def client() -> redis.Redis:
@@ -29,8 +32,16 @@ def client() -> redis.Redis:
 
 def claim_wake_up() -> bool:
     """True for the one caller that should wake the pipeline; the claim ends when `validate` starts, or after a second
-    in case the wake-up was lost. Raises redis.RedisError when Redis is away."""
-    return bool(client().set(_PENDING, 1, nx=True, px=1000))
+    in case the wake-up was lost. Raises redis.RedisError when Redis is away; at once if it did not answer a moment ago, as
+    submissions queue behind the one that asks."""
+    global _silent_until
+    if time.monotonic() < _silent_until:
+        raise redis.TimeoutError("it did not answer a moment ago")
+    try:
+        return bool(client().set(_PENDING, 1, nx=True, px=1000))
+    except redis.TimeoutError:
+        _silent_until = time.monotonic() + _SPARED
+        raise
 
 
 def wake_up_arrived() -> None:

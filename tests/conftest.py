@@ -86,3 +86,18 @@ def hierarchy(db: Any, settings: Any, tmp_path: Any, now: datetime) -> None:
     ca_hierarchy.add_intermediate("issuing-1", "root", now)
     for profile in PROFILES:
         ca_hierarchy.activate("issuing-1", profile, now)
+
+
+@pytest.fixture(autouse=True)
+def _judged(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The oracle's word after every test of ca, its API and its faults that has a database. `@pytest.mark.unjudged(why)`
+    is for tests that break an invariant by hand."""
+    judged = request.path.parent.name in ("ca", "api", "faults") and request.node.get_closest_marker("unjudged") is None
+    if not judged or request.node.get_closest_marker("django_db") is None:
+        yield
+        return
+    request.getfixturevalue("_django_db_helper")
+    yield
+    from tests import oracle
+
+    oracle.check()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -57,7 +58,9 @@ class TokenAuthentication(BaseAuthentication):
         if header is None:
             return None
         match = _BEARER.fullmatch(header)
-        found = _principal(match[1] if match else "", request.META.get("REMOTE_ADDR", ""), datetime.now(UTC))
+        view = request.parser_context["view"]
+        find = _recognised if request.method in getattr(view, "asks_at_the_door", ()) else tokens.authenticate
+        found = _principal(find, match[1] if match else "", request.META.get("REMOTE_ADDR", ""), datetime.now(UTC))
         return found, found
 
     def authenticate_header(self, request: Request) -> str:
@@ -67,14 +70,20 @@ class TokenAuthentication(BaseAuthentication):
 _known: OrderedDict[bytes, None] = OrderedDict()
 
 
-def _principal(secret: str, address: str, now: datetime) -> Principal:
+def _recognised(secret: str, now: datetime) -> Token | None:
+    """For a submission: whether the token was revoked since is asked in the commit that stores the request."""
+    token = tokens.recognise(secret)
+    return token if token and token.is_live(now) else None
+
+
+def _principal(find: Callable[[str, datetime], Token | None], secret: str, address: str, now: datetime) -> Principal:
     """Raises Problem. An address with too many failures is refused unread, so that guessing costs no look-up; but not with
     a token that was good here lately, so that a stranger behind the same address locks nobody out."""
     digest = sha256(secret.encode()).digest()
     wait = limits.failure_wait(address)
     if wait and digest not in _known:
         raise Problem("tooManyRequests", "too many wrong tokens from this address", retry_after=int(wait) + 1)
-    token = tokens.authenticate(secret, now)
+    token = find(secret, now)
     if token is None:
         _known.pop(digest, None)
         limits.count_failure(address)

@@ -34,6 +34,7 @@ class ApiView(APIView):
     parameters: ClassVar[Mapping[str, frozenset[str]]] = {}
     produces: ClassVar[Sequence[str]] = (negotiation.JSON,)
     body_limit: ClassVar[int] = BODY_LIMIT
+    asks_at_the_door: ClassVar[Sequence[str]] = ()  # methods whose handler has pipeline.submit ask whether the token was revoked
 
     def declared(self, method: str | None) -> tuple[str, ...]:
         """The actions of which the caller needs one; () if the view declares nothing for `method`."""

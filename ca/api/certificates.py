@@ -27,6 +27,7 @@ class CertificatesView(ApiView):
 
     parser_classes = [StrictJSONParser, Pkcs10Parser, PemParser]
     actions = {"GET": ("read", "audit"), "POST": ("issue",)}
+    asks_at_the_door = ("POST",)
     parameters = {"GET": listing.PARAMETERS, "POST": submissions.PARAMETERS}
 
     @documents.certificates

@@ -105,8 +105,10 @@ def _plan(parameters: Mapping[str, str], owner: str | None, now: datetime) -> tu
         walk = CertificateName.objects.filter(name=name_value(parameters["name"]))
     elif few:
         walk, matches = Certificate.objects.filter(matches), Q()
+    elif "service" in rest:
+        walk = Certificate.objects.filter(rest.pop("service"), rest.pop("node", Q()))
     else:
-        walk = Certificate.objects.filter(rest.pop("service", None) or rest.pop("owner", Q()))
+        walk = Certificate.objects.filter(rest.pop("owner", Q()))
     return walk, reduce(and_, rest.values(), matches)
 
 

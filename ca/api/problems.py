@@ -137,7 +137,7 @@ def to_problem(error: Exception) -> Problem | None:
         return Problem("tooManyRequests", "wait before the next request", retry_after=math.ceil(getattr(error, "wait", None) or 1))
     if isinstance(error, _DATABASE):
         log.error("the database did not answer: %s", error)
-        return Problem("unavailable", "the database is not available; nothing was accepted")
+        return Problem("unavailable", "the database is not available; repeat the request, a submission under the same Idempotency-Key")
     return next((Problem(code, detail) for kind, code, detail in _KINDS if isinstance(error, kind)), None)
 
 

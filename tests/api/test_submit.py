@@ -62,7 +62,8 @@ def test_every_form_gives_the_same_certificate(form: str, hierarchy: None, alice
     assert shown["names"] == ["dns:payroll.internal", "ip:10.0.0.7"]
     assert (shown["profile"], shown["service"], shown["node"], shown["owner"]) == ("peer", "payroll", "n1", "alice")
     leaf = x509.load_pem_x509_certificate(shown["pem"].encode())
-    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc + timedelta(seconds=1) == timedelta(days=7)
+    lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc + timedelta(seconds=1)
+    assert timedelta(0) <= timedelta(days=7) - lifetime < timedelta(minutes=2), "as asked, less what it waited in the pipeline"
     assert leaf.public_key() == x509.load_der_x509_csr(DER).public_key()
 
 

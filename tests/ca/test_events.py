@@ -45,6 +45,7 @@ def test_the_fields_are_those_of_the_newest_schema(kind: type[events.Event]) -> 
 
 
 @pytest.mark.django_db
+@pytest.mark.unjudged("appends recorded events that no request led to")
 def test_old_examples_still_build_the_inventory() -> None:
     order = ("issuer.added", "issuer.activated", "token.created", "issuance.intended", "certificate.issued", "key.blocked")
     bodies = [json.loads(RECORDED[f"{kind}-1-0-0"]) for kind in order]

@@ -158,6 +158,7 @@ def test_a_clock_that_steps_back_between_intent_and_signature(token: Token, now:
     assert states() == ["validated"]
 
 
+@pytest.mark.unjudged("shortens an issuer's life in its row")
 def test_validity_beyond_the_issuer_is_refused_not_cut(token: Token, now: datetime, run_pipeline: Any) -> None:
     late = Issuer.objects.get(name="issuing-1")
     Issuer.objects.update(not_after=now)

@@ -31,15 +31,15 @@ class Store:
         return len(self.commits)
 
 
-def queue_behind(store: Store, shared: SharedCommit[int, int], rows: list[int]) -> list[BaseException | int]:
-    """Submit 0 and, while it is being committed, each of `rows` from a thread of its own; what each got."""
+def queue_behind(store: Store, shared: SharedCommit[int, int], rows: list[int], leader: int = 0) -> list[BaseException | int]:
+    """Submit `leader` and, while it is being committed, each of `rows` from a thread of its own; what each of these got."""
     with ThreadPoolExecutor(len(rows) + 1) as pool:
-        first = pool.submit(shared, [0])
+        first = pool.submit(shared, [leader])
         store.entered.wait(10)
         others = [pool.submit(shared, [row]) for row in rows]
         eventually(lambda: len(shared._waiting) == len(rows))
         store.gate.set()
-        first.result(10)
+        first.exception(10)
         return [future.exception(10) or future.result() for future in others]
 
 
@@ -61,6 +61,13 @@ def test_a_lost_database_fails_everyone_of_the_group() -> None:
     got = queue_behind(store, SharedCommit(store), [1, 99, 3])
     assert all(isinstance(answer, OperationalError) for answer in got)
     assert store.commits == [[0]]
+
+
+def test_those_who_queued_while_the_database_was_found_away_need_not_wait_to_find_out() -> None:
+    store = Store()
+    got = queue_behind(store, SharedCommit(store), [1, 2], leader=99)
+    assert all(isinstance(answer, OperationalError) for answer in got)
+    assert store.commits == []
 
 
 def test_a_failed_leader_leaves_the_door_open() -> None:

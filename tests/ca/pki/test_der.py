@@ -22,6 +22,7 @@ from ca.pki import der
         ("3080020100 0000", "indefinite length"),
         ("308103020100", "length in the long form though short"),
         ("30820003020100", "length with a leading zero octet"),
+        ("30820080" + 64 * "0500", "long length with a leading zero octet"),
         ("308401000000", "length of four octets"),
         ("30820100", "length says more than there is"),
         ("3082", "length cut off"),
