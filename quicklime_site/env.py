@@ -217,6 +217,8 @@ def _shown(name: str, text: str) -> str:
 def database(url: str, state: Path, pool: int) -> dict[str, Any]:
     """Django's DATABASES["default"] for `url`.
 
+    PostgreSQL: the pool gives a lost connection up after a second, so that the next request tries anew. Its default of five
+    minutes, with ever longer pauses, would keep an outage going for as long again after the server is back.
     SQLite: IMMEDIATE transactions, so that two writers queue rather than deadlock; WAL with synchronous=FULL, so that a
     commit survives a power cut; recursive_triggers, without which REPLACE INTO passes by the log's DELETE trigger.
     """
@@ -239,7 +241,11 @@ def database(url: str, state: Path, pool: int) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": unquote(parts.hostname or "") or _query(parts.query).get("host", ""),
         "PORT": str(parts.port or ""),
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": pool, "timeout": 2}, "connect_timeout": 2},
+        "OPTIONS": {
+            "pool": {"min_size": 1, "max_size": pool, "timeout": 2, "reconnect_timeout": 1},
+            "connect_timeout": 2,
+            "server_side_binding": True,  # statements are prepared once for each connection, and arrays travel in binary
+        },
     }
 
 

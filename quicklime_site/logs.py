@@ -33,5 +33,6 @@ def configure(config: dict[str, str]) -> None:
     handler.setFormatter(formatter)
     logging.root.handlers = [handler]
     logging.root.setLevel(config["level"])
-    for noisy in ("celery.worker.strategy", "celery.app.trace", "django.request", "django.security", "httpx"):
+    for noisy in ("celery.worker.strategy", "celery.app.trace", "django.security", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("django.request").setLevel(logging.ERROR)  # below that it writes a line for every 4xx

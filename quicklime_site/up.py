@@ -5,6 +5,7 @@ Owns the command, its flags, and the environment of each process. Must never giv
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -89,4 +90,6 @@ def _run(environ: Mapping[str, str], ports: Ports) -> None:
 
 
 def _say(line: str) -> None:
-    typer.echo(f"quicklime: {line}")
+    """Print it if that can be done: a full disk under the output, or nobody left who reads it, stops nothing."""
+    with contextlib.suppress(OSError):
+        typer.echo(f"quicklime: {line}")
