@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from eventlog.bulk import insert_rows
 
@@ -51,6 +51,8 @@ def submit(token: Token, submissions: Sequence[Submission], now: datetime) -> li
     if not rows:
         _check_unrevoked(grant.token, tokens.unrevoked({grant.token}))
     else:
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()  # back to the pool: who queues must not hold what the leader needs
         earlier = _accept(rows)
         _check_unrevoked(grant.token, earlier.live)
         point("web.after_enqueue_before_reply")

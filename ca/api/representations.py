@@ -95,15 +95,17 @@ def _revocation_secret(row: Row) -> str:
 
 def is_done(row: Row) -> bool:
     """The request has ended: a certificate row is the proof that it was issued, as replay keeps that and not the request."""
-    return "serial" in row or row["state"] in (State.ISSUED, State.REJECTED)
+    return "serial" in row or row["state"] == State.REJECTED
 
 
 def load(ids: Iterable[UUID]) -> dict[UUID, Row]:
-    """For each request id that exists: the row of its certificate, else of itself. At most two queries, however many ids."""
+    """For each request id that exists: the row of its certificate, else of itself. At most two queries, however many ids; in
+    this order, so that what is issued between them is found."""
     wanted = set(ids)
-    found: dict[UUID, Row] = {row["request"]: row for row in Certificate.objects.filter(request__in=wanted).values(*CERTIFICATE_COLUMNS)}
-    if rest := wanted - found.keys():
-        found |= {row["id"]: row for row in Request.objects.filter(id__in=rest).values(*REQUEST_COLUMNS)}
+    found: dict[UUID, Row] = {row["id"]: row for row in Request.objects.filter(id__in=wanted).values(*REQUEST_COLUMNS)}
+    issued = {request for request in wanted if request not in found or found[request]["state"] == State.ISSUED}
+    if issued:
+        found |= {row["request"]: row for row in Certificate.objects.filter(request__in=issued).values(*CERTIFICATE_COLUMNS)}
     return found
 
 

@@ -12,9 +12,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.db import OperationalError, connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from ca import tokens, wakeups
-from ca.api import waiting
+from ca.api import representations, waiting
 from ca.api.waiting import Hub
 from tests.material import csr
 
@@ -215,3 +216,13 @@ def test_a_child_process_starts_its_own_hub() -> None:
     before = waiting.hub()
     waiting._forget()
     assert waiting.hub() is not before
+
+
+@pytest.mark.django_db
+def test_what_is_issued_between_the_two_queries_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose row says issued is done only with its certificate: it was once answered as a rejection without a reason."""
+    request = UUID(int=7 << 76 | 2 << 62)
+    assert not representations.is_done({"id": request, "state": "issued", "owner": "alice", "error": None})
+    with CaptureQueriesContext(connection) as queries:
+        assert representations.load([request]) == {}
+    assert ["ca_request" in query["sql"] for query in queries.captured_queries] == [True, False]

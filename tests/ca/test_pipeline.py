@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from django.conf import settings
 from django.db import connection
 from kombu.exceptions import OperationalError
 
@@ -99,6 +100,18 @@ def test_fifty_at_once(token: Token, now: datetime, keys: int, run_pipeline: Any
     run_pipeline()
     assert Request.objects.filter(state="issued").count() == keys
     oracle.check()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"), reason="SQLite has no pool")
+def test_who_queues_at_the_door_holds_no_connection(token: Token, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that looked something up before submitting must not keep the pool from the one that commits for all."""
+    held: list[bool] = []
+    real = pipeline._accept
+    monkeypatch.setattr(pipeline, "_accept", lambda rows: held.append(connection.connection is not None) or real(rows))
+    Token.objects.count()
+    one(token, now, csr("a.internal"))
+    assert held == [False]
 
 
 @pytest.mark.django_db
