@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
-from . import keycheck, lint
+from . import der, keycheck, lint
 from .constraints import NOBODY, Constraints, read
 from .violations import Violation
 
@@ -138,6 +138,14 @@ def _signature_faults(certificate: x509.Certificate, parent: x509.Certificate) -
             signed.verify_directly_issued_by(parent)
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             yield f"the {what} was not issued by the root"
+        if not _signature_is_octets(signed.public_bytes(Encoding.DER)):
+            yield f"the {what}'s signature is not whole octets"
+
+
+def _signature_is_octets(certificate: bytes) -> bool:
+    """pyca takes a signature that ends in zero bits also with those bits marked unused: another file, the same certificate."""
+    _, _, signature = der.fields(certificate, der.whole(certificate), der.SEQUENCE, der.SEQUENCE, der.BIT_STRING)
+    return certificate[signature.body] == 0
 
 
 def _authority_faults(certificate: x509.Certificate, now: datetime) -> Iterable[str]:

@@ -426,6 +426,17 @@ def test_a_chain_with_any_byte_changed_is_refused_and_nothing_worse(now: datetim
                 authority.check(*authority.read_chain(pem.encode()), now)
 
 
+def test_unused_bits_in_a_signature_are_refused(now: datetime) -> None:
+    for _ in range(200):
+        made, root = x509.load_pem_x509_certificates(foreign_chain(now))
+        if made.signature[-1] & 1 == 0:  # its last bit may be marked unused without changing what it says
+            break
+    changed = bytearray(made.public_bytes(Encoding.DER))
+    changed[-len(made.signature) - 1] = 1
+    with pytest.raises(Violation, match="whole octets"):
+        authority.check(x509.load_der_x509_certificate(bytes(changed)), root, now)
+
+
 OPEN = x509.NameConstraints([x509.DNSName("internal")], None)
 
 
