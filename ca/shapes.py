@@ -17,6 +17,8 @@ from .pki import lint
 from .pki.leaf import LeafPlan
 
 log = logging.getLogger(__name__)
+_DESCRIPTION = Shape._meta.get_field("description").max_length
+_FINDINGS = 20  # that are kept of one verdict: they become part of an event, which has an end
 _passed: dict[str, int] = {}  # shape key → certificates of it that this process examined fast since it last asked pkilint
 
 
@@ -48,11 +50,12 @@ def _passed_before(shape: lint.Shape, plan: LeafPlan, now: datetime) -> None:
 
 
 def _ask_pkilint(shape: lint.Shape, plan: LeafPlan, now: datetime) -> None:
-    findings = lint.pkilint_findings(plan)
-    Shape.objects.update_or_create(
-        key=shape.key, defaults={"description": shape.description, "passed": not findings, "findings": findings, "at": now}
-    )
-    if findings:
+    findings = lint.pkilint_findings(plan)[:_FINDINGS]
+    verdict = {"description": shape.description[:_DESCRIPTION], "passed": not findings, "findings": findings, "at": now}
+    if not findings:
+        Shape.objects.get_or_create(key=shape.key, defaults=verdict)  # one good sample does not take back a bad one
+    else:
+        Shape.objects.update_or_create(key=shape.key, defaults=verdict)
         _passed.pop(shape.key, None)
         log.error("pkilint refuses certificates of the shape %s: %s. None of this shape is signed until a release mends it.",
                   shape.description, "; ".join(findings))  # fmt: skip
