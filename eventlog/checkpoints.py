@@ -55,9 +55,9 @@ def store(tree: Tree, now: datetime, sign: CheckpointSigner) -> None:
 
 def sign_pending(sign: CheckpointSigner, now: datetime) -> Checkpoint | None:
     """Sign the head unless its checkpoint exists, and see that the newest is saved outside. None: the log is empty.
-    Raises LogBehind."""
+    Raises LogBehind; RuntimeError inside a transaction, whose end could still undo what is being published."""
     published()
-    with transaction.atomic():
+    with transaction.atomic(durable=True):
         tree = head.lock()
         newest = latest()
         if tree.size > (newest.size if newest else 0):

@@ -129,6 +129,14 @@ def test_sign_pending_saves_what_a_crash_kept_from_being_saved(checkpoint_dir: P
 
 
 @transactional
+def test_sign_pending_publishes_nothing_that_may_still_roll_back(checkpoint_dir: Path):
+    add(1, sign=None)
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+        checkpoints.sign_pending(SIGNER, NOW)
+    assert not checkpoint_dir.exists()
+
+
+@transactional
 def test_no_checkpoint_is_signed_for_a_log_behind_a_saved_one():
     add(1)
     saved.publish(notes.make(SIGNER, 5, bytes(32)), VKEY, NOW)
