@@ -6,6 +6,7 @@ secrets. Must never hang: the looking is done in a thread of its own, and an ans
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from ca.models import UNFINISHED, Request, Shape
 from eventlog import fence, projections
 
 STALLED, BEAT_LOST, LATE = 60.0, 90.0, 3.0  # seconds: a request unfinished, no beat, no answer
+log = logging.getLogger(__name__)
 _FRESH = 1.0  # an answer this young is given again, so that asking often costs nothing
 Check = dict[str, Any]
 Report = dict[str, Check]
@@ -66,8 +68,13 @@ class Probe:
         return self._report
 
     def _run(self) -> None:
-        report = self._look()
-        self._report, self._at = report, time.monotonic()
+        report: Report = {"answer": {"ok": False, "detail": "a check failed unexpectedly: see the log"}}
+        try:
+            report = self._look()
+        except Exception:  # whatever it is, it must not look like health
+            log.exception("the health checks failed unexpectedly")
+        finally:
+            self._report, self._at = report, time.monotonic()
 
 
 def look(now: datetime) -> Report:

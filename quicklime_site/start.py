@@ -158,5 +158,5 @@ class _Renewal:
         close_old_connections()
         try:
             self._own.tend(datetime.now(UTC))
-        except (Refused, Problem, DatabaseError) as error:
+        except (Refused, Problem, DatabaseError, OSError) as error:
             self._say(f"the web server's certificate could not be renewed yet: {error}")

@@ -135,6 +135,13 @@ def test_a_look_that_hangs_does_not_make_the_answer_hang(monkeypatch: pytest.Mon
         gate.set()
 
 
+def test_a_look_that_fails_unexpectedly_is_not_health() -> None:
+    def look() -> health.Report:
+        raise PermissionError("checkpoint")
+
+    assert [check["ok"] for check in health.Probe(look).latest().values()] == [False]
+
+
 def test_a_fresh_report_is_given_again() -> None:
     looks: list[int] = []
 

@@ -136,12 +136,12 @@ def test_a_failing_renewal_is_said_and_tried_again(tmp_path: Path, monkeypatch: 
 
     def tend(_: OwnTLS, now: datetime) -> bool:
         tries.append(now)
-        raise (Refused("no zone"), OperationalError("away"))[len(tries) - 1]
+        raise (Refused("no zone"), OperationalError("away"), OSError("No space left on device"))[len(tries) - 1]
 
     said: list[str] = []
     monkeypatch.setattr(OwnTLS, "tend", tend)
     monkeypatch.setattr(start, "_LOOK", 0)
     renewal = start._Renewal(OwnTLS(tmp_path / "web.pem", ()), said.append)
-    renewal()
-    renewal()
-    assert [line.rsplit(": ", 1)[1] for line in said] == ["no zone", "away"]
+    for _ in range(3):
+        renewal()
+    assert [line.rsplit(": ", 1)[1] for line in said] == ["no zone", "away", "No space left on device"]
