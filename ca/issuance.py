@@ -44,6 +44,7 @@ from .policy import Decision, Site, Wanted, decide, require
 log = logging.getLogger(__name__)
 BATCH = 256
 CLOCK_SKEW = timedelta(minutes=5)
+_AHEAD = timedelta(seconds=30)  # less than the profiles' backdating, so that no certificate begins in the future
 
 
 class ClockBehind(Exception):
@@ -62,7 +63,7 @@ def validate(batch: UUID, now: datetime) -> int:
     """Claim up to BATCH waiting requests for `batch`, fix what each will be, and announce it in the log. Returns how many
     were claimed. Raises LogBehind or ClockBehind, with nothing claimed, while this host must not issue."""
     with transaction.atomic():
-        rows = _waiting("profile", "service", "node", "csr", "not_after")
+        rows = _waiting("profile", "service", "node", "csr", "not_after", "created_at")
         if not rows:
             return 0
         fence.check()
@@ -77,9 +78,9 @@ def validate(batch: UUID, now: datetime) -> int:
 
 
 def sign(batch: UUID, now: datetime) -> None:
-    """Sign exactly what validate fixed, for those whose token still permits it."""
+    """Sign exactly what validate fixed, for those whose token still permits it and whose key was not blocked since."""
     with transaction.atomic():
-        rows = _turn(batch, State.VALIDATED, "serial", "issuer", "tbs", "updated_at")
+        rows = _turn(batch, State.VALIDATED, "serial", "issuer", "tbs", "fixed", "updated_at")
         if not rows:
             return
         fence.check()
@@ -141,6 +142,7 @@ class Row:
     signature: bytes = b""
     renewal_challenge: bytes = b""
     error: dict[str, str] | None = None
+    created_at: datetime | None = None
     updated_at: datetime | None = None
 
 
@@ -234,6 +236,11 @@ def _blocked(spkis: set[bytes]) -> dict[bytes, str]:
     return {bytes(spki): code for spki, code in rows}
 
 
+def _check_blocked(spki_sha256: bytes, blocked: Mapping[bytes, str]) -> None:
+    if spki_sha256 in blocked:
+        raise Problem("keyBlocked", f"this public key is never certified ({blocked[spki_sha256]})", "csr.key")
+
+
 def _places(values: Collection[Any]) -> str:
     return ", ".join(["%s"] * len(values))
 
@@ -250,6 +257,8 @@ def _parsed(row: Row) -> ParsedCSR | Problem:
         return csr_rules.parse(bytes(row.csr), verify=False)
     except Violation as violation:
         return Problem.from_violation(violation)
+    except Exception:
+        return _our_fault(row)
 
 
 def _validate_one(row: Row, csr: ParsedCSR | Problem, desk: _Desk, now: datetime) -> NewEvent:
@@ -263,15 +272,19 @@ def _validate_one(row: Row, csr: ParsedCSR | Problem, desk: _Desk, now: datetime
         return _reject(row, problem)
     except Error:
         raise
-    except Exception:  # a fault of ours in one request must neither stop the other 255 nor be tried again for ever
-        log.exception("validating request %s failed unexpectedly; it is rejected, please report this", row.id)
-        return _reject(row, Problem("internalError", "the request met a fault of the server"))
+    except Exception:
+        return _reject(row, _our_fault(row))
+
+
+def _our_fault(row: Row) -> Problem:
+    """A fault of ours in one request must neither stop the other 255 nor be tried again for ever."""
+    log.exception("validating request %s failed unexpectedly; it is rejected, please report this", row.id)
+    return Problem("internalError", "the request met a fault of the server")
 
 
 def _plan(row: Row, csr: ParsedCSR, desk: _Desk, now: datetime) -> LeafPlan:
     decision = _decided(row, csr, desk, now)
-    if csr.spki_sha256 in desk.blocked:
-        raise Problem("keyBlocked", f"this public key is never certified ({desk.blocked[csr.spki_sha256]})", "csr.key")
+    _check_blocked(csr.spki_sha256, desk.blocked)
     issuer = desk.issuers.get(decision.profile.name)
     if issuer is None:
         raise Problem("noIssuer", f"no issuer is active for the profile {decision.profile.name}", "profile")
@@ -287,7 +300,13 @@ def _decided(row: Row, csr: ParsedCSR, desk: _Desk, now: datetime) -> Decision:
     grant = _live(desk.tokens.get(row.token), now).grant()
     require(grant, "issue", now)
     wanted = Wanted(profile=row.profile, service=row.service, node=row.node, not_after=row.not_after)
-    return decide(csr, wanted, grant, desk.site, now)
+    return decide(csr, wanted, grant, desk.site, _moment(row, now))
+
+
+def _moment(row: Row, now: datetime) -> datetime:
+    """The moment of decision: not before the request, should the web host's clock be a little ahead of this one's, or what
+    was asked at the door for the longest permitted time would be too long here."""
+    return min(max(now, row.created_at or now), now + _AHEAD)
 
 
 def within_issuer(decision: Decision, issuer: IssuerFacts) -> None:
@@ -327,31 +346,44 @@ def _text(time: datetime) -> str:
 
 
 def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
-    live = _tokens(rows)
+    live, blocked = _tokens(rows), _blocked({_spki_sha256(row) for row in rows})
     intents = _intents([row.serial for row in rows])
     events: list[NewEvent] = []
     for row in rows:
         try:
             _live(live.get(row.token), now)
             _as_intended(row, intents)
+            _check_blocked(_spki_sha256(row), blocked)
         except Problem as problem:
             events += [_orphan(row, problem), _reject(row, problem)]
         else:
-            row.signature, row.state = keys.issuer_signer(row.issuer).sign(bytes(row.tbs)), State.SIGNED
+            _put_key_to(row)
     return events
 
 
-def _intents(serials: list[str]) -> dict[str, bytes]:
-    rows = read_rows(Intent, ("serial", "tbs_sha256"), f"WHERE serial IN ({_places(serials)})", serials)
-    return {serial: bytes(digest) for serial, digest in rows}
+def _put_key_to(row: Row) -> None:
+    """Sign; where this issuer's key cannot be opened the row stays as it is, to be tried again, and others go on."""
+    try:
+        row.signature, row.state = keys.issuer_signer(row.issuer).sign(bytes(row.tbs)), State.SIGNED
+    except keys.KeyFault as fault:
+        log.error("request %s waits for the key of %s: %s", row.id, row.issuer, fault)
 
 
-def _as_intended(row: Row, intents: dict[str, bytes]) -> None:
+def _spki_sha256(row: Row) -> bytes:
+    return bytes.fromhex((row.fixed or {}).get("spki_sha256", ""))
+
+
+def _intents(serials: list[str]) -> dict[str, tuple[str, bytes]]:
+    """Serial → (issuer, SHA-256 of the to-be-signed bytes), as announced."""
+    rows = read_rows(Intent, ("serial", "issuer", "tbs_sha256"), f"WHERE serial IN ({_places(serials)})", serials)
+    return {serial: (issuer, bytes(digest)) for serial, issuer, digest in rows}
+
+
+def _as_intended(row: Row, intents: dict[str, tuple[str, bytes]]) -> None:
     """The row may have been changed by hand since validate; the log cannot. Raises Problem."""
-    intended = intents.get(row.serial)
-    if intended is None or intended != sha256(row.tbs).digest():
-        log.error("request %s: the bytes to be signed are not those announced in the log for serial %s; not signed", row.id, row.serial)
-        raise Problem("notAsIntended", "the bytes to be signed differ from those announced in the log")
+    if intents.get(row.serial) != (row.issuer, sha256(row.tbs).digest()):
+        log.error("request %s: what is to be signed is not what the log announced for serial %s; not signed", row.id, row.serial)
+        raise Problem("notAsIntended", "the bytes to be signed or their issuer differ from those announced in the log")
 
 
 def _orphan(row: Row, problem: Problem) -> NewEvent:

@@ -96,13 +96,18 @@ class _Stored:
     requests: dict[UUID, Request | Problem]
 
 
+def _by_key(row: Request) -> tuple[str, str]:
+    """The one order in which keys are stored: two processes with the same keys in two orders would deadlock."""
+    return row.token, row.idempotency_key or ""
+
+
 def _stored(rows: Sequence[Request]) -> _Stored:
     """Store the rows of unrevoked tokens and wake the pipeline. A crash after the commit loses the wake-up only, which
     `resume` makes good."""
     with transaction.atomic():
         live = tokens.unrevoked({row.token for row in rows})
         accepted = [row for row in rows if row.token in live]
-        keyed = [row for row in accepted if row.idempotency_key is not None]
+        keyed = sorted((row for row in accepted if row.idempotency_key is not None), key=_by_key)
         insert_rows(Request, _COLUMNS, [[getattr(row, name) for name in _COLUMNS] for row in accepted if row.idempotency_key is None])
         if keyed:
             Request.objects.bulk_create(keyed, ignore_conflicts=True)

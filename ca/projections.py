@@ -24,7 +24,6 @@ from eventlog.projections import Projection
 from eventlog.projections import register as register_projection
 
 from .models import Activation, BlockedKey, Certificate, CertificateName, Intent, Issuer, Token
-from .pki.names import Name
 
 
 def register() -> None:
@@ -92,7 +91,7 @@ _CERTIFICATE = (
 
 def _certificates_issued(events: Sequence[StoredEvent]) -> None:
     insert_rows(Certificate, _CERTIFICATE, [_certificate_row(event.data, event.position) for event in events])
-    names = [(Name.parse(name).value, event.subject, event.position) for event in events for name in event.data["names"]]
+    names = [(name.partition(":")[2], event.subject, event.position) for event in events for name in event.data["names"]]
     insert_rows(CertificateName, ("name", "serial", "log_position"), names)
     replaced = [(event.data["replaces"], event.subject) for event in events if event.data["replaces"]]
     if replaced:

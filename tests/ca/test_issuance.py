@@ -16,6 +16,8 @@ from ca import blocklist, challenges, issuance, keys, pipeline, shapes, tokens
 from ca.errors import Problem
 from ca.models import Certificate, Intent, Issuer, Request, Shape, State, Token
 from ca.pki import lint
+from ca.policy import Decision, lifetime_end
+from ca.profiles import PROFILES
 from eventlog.models import Event
 from tests import oracle
 from tests.material import csr, new_key
@@ -131,6 +133,29 @@ def test_bytes_changed_by_hand_after_the_intent_are_not_signed(token: Token, now
     assert "issuance.orphaned" in types()
 
 
+def test_bytes_announced_for_one_issuer_are_not_signed_by_anothers_key(token: Token, now: datetime) -> None:
+    (request,) = submit(token, now, csr("a.internal"))
+    batch = uuid4()
+    issuance.validate(batch, now)
+    Request.objects.filter(id=request.id).update(issuer="root")
+    issuance.sign(batch, now)
+    stored = Request.objects.get(id=request.id)
+    assert (stored.state, stored.error["code"]) == ("rejected", "notAsIntended")
+    assert not stored.signature
+
+
+def test_a_key_blocked_after_the_intent_is_not_certified(token: Token, now: datetime) -> None:
+    bad, good = submit(token, now, csr("a.internal"), csr("b.internal"))
+    batch = uuid4()
+    issuance.validate(batch, now)
+    blocklist.block(issuance.csr_rules.parse(bytes(bad.csr)).spki_sha256, "keyCompromise", now, by="test")
+    for step in issuance.STEPS.values():
+        step(batch, now)
+    assert Request.objects.get(id=bad.id).error["code"] == "keyBlocked"
+    assert Request.objects.get(id=good.id).state == "issued"
+    assert types()[2:] == ["key.blocked", "issuance.orphaned", "request.rejected", "certificate.issued"]
+
+
 def test_signing_again_gives_the_same_bytes(token: Token, now: datetime) -> None:
     (request,) = submit(token, now, csr("a.internal"))
     batch = uuid4()
@@ -166,9 +191,6 @@ def test_validity_beyond_the_issuer_is_refused_not_cut(token: Token, now: dateti
     decision_end = late.not_after
     assert decision_end > now
     facts = issuance.issuer_facts("issuing-1")
-    from ca.policy import Decision
-    from ca.profiles import PROFILES
-
     decision = Decision(PROFILES["server"], (), None, now, facts.not_after + timedelta(seconds=1))
     with pytest.raises(Problem) as caught:
         issuance.within_issuer(decision, facts)
@@ -183,6 +205,26 @@ def test_a_shape_that_fails_pkilint_signs_nothing(token: Token, now: datetime, r
     assert Request.objects.get(id=request.id).error["code"] == "shapeRefused"
     assert len(shapes.refused()) == 1
     assert types() == ["request.rejected"]
+    shapes._passed.clear()
+
+
+def test_a_shape_of_long_description_stops_nothing(token: Token, now: datetime, run_pipeline: Any, settings: Any) -> None:
+    """The description holds names and URLs out of the settings; a column too short for it would fail every batch for ever."""
+    settings.AIA_URL = f"http://{'pki.' * 60}internal/{'a' * 60}"
+    shapes._passed.clear()
+    submit(token, now, csr("a.internal"))
+    run_pipeline()
+    assert states() == ["issued"]
+
+
+def test_a_verdict_of_many_findings_still_fits_an_event(
+    token: Token, now: datetime, run_pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes._passed.clear()
+    monkeypatch.setattr(lint, "pkilint_findings", lambda plan: ["pkix.something_wrong at a long path: and why"] * 2_000)
+    submit(token, now, csr("a.internal"))
+    run_pipeline()
+    assert states() == ["rejected"]
     shapes._passed.clear()
 
 
@@ -225,6 +267,72 @@ def test_a_fault_of_ours_in_one_request_spares_the_others(
     run_pipeline()
     assert sorted(states()) == ["issued", "issued", "rejected"]
     assert "internalError" in json.dumps(list(Request.objects.values_list("error", flat=True)))
+
+
+def test_a_key_that_cannot_be_opened_holds_up_its_own_issuer_only(token: Token, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit(token, now, csr("a.internal"), csr("b.internal"))
+    batch = uuid4()
+    issuance.validate(batch, now)
+    first, _ = Request.objects.order_by("id")
+    real = keys.issuer_signer
+    calls: list[str] = []
+
+    def opened(name: str) -> Any:
+        calls.append(name)
+        if len(calls) == 1:
+            raise keys.KeyFault("the key of issuing-1 is missing")
+        return real(name)
+
+    monkeypatch.setattr(keys, "issuer_signer", opened)
+    issuance.sign(batch, now)
+    assert states() == ["validated", "signed"]
+    issuance.sign(batch, now)
+    assert states() == ["signed", "signed"]
+    assert first.serial
+
+
+def test_a_good_sample_does_not_take_back_a_refusal(
+    token: Token, now: datetime, run_pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes._passed.clear()
+    submit(token, now, csr("a.internal"))
+    run_pipeline()
+    Shape.objects.update(passed=False, findings=["pkix.something"])  # as another worker found
+    monkeypatch.setattr(shapes.settings, "PKILINT_SAMPLE", 1)
+    submit(token, now, csr("b.internal"))
+    run_pipeline()
+    assert shapes.refused()
+    shapes._passed.clear()
+
+
+def test_a_web_host_whose_clock_is_a_little_ahead_does_not_make_the_longest_time_too_long(
+    token: Token, now: datetime, run_pipeline: Any
+) -> None:
+    ahead = now + timedelta(seconds=20)
+    longest = lifetime_end(PROFILES["server"].maximum, PROFILES["server"], ahead)
+    submit(token, ahead, csr("a.internal"), not_after=longest)
+    batch = uuid4()
+    issuance.validate(batch, now)
+    assert states() == ["validated"]
+    for step in issuance.STEPS.values():
+        step(batch, now)
+
+
+def test_a_fault_in_reading_one_request_spares_the_others(
+    token: Token, now: datetime, run_pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(token, now, csr("a.internal"), csr("b.internal"))
+    real, calls = issuance.csr_rules.parse, []
+
+    def parse(der: bytes, verify: bool = True) -> Any:
+        calls.append(der)
+        if len(calls) == 1:
+            raise RuntimeError("a fault")
+        return real(der, verify)
+
+    monkeypatch.setattr(issuance.csr_rules, "parse", parse)
+    run_pipeline()
+    assert sorted(states()) == ["issued", "rejected"]
 
 
 def test_the_revocation_secret_is_nowhere_but_derivable(token: Token, now: datetime, run_pipeline: Any) -> None:

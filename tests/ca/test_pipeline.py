@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from kombu.exceptions import OperationalError
 
 from ca import pipeline, tasks, tokens, wakeups
@@ -17,6 +17,7 @@ from ca.errors import Problem
 from ca.models import Request, Token
 from tests import oracle
 from tests.material import csr, many
+from tests.processes import eventually
 
 AWAY = [redis.ConnectionError("refused"), redis.TimeoutError("slow"), OperationalError("gone"), OSError("reset")]
 
@@ -112,6 +113,36 @@ def test_who_queues_at_the_door_holds_no_connection(token: Token, now: datetime,
     Token.objects.count()
     one(token, now, csr("a.internal"))
     assert held == [False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_keys_that_two_processes_store_in_another_order_do_not_deadlock(token: Token, now: datetime) -> None:
+    """Repeated submissions reach another process in another order; the database would end the deadlock by failing one of
+    the two commits, and with it everybody who shares it."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one writer")
+    asked = [pipeline.Submission(csr=csr(f"{key}.internal"), idempotency_key=key, body_hash=key.encode() * 32) for key in ("b", "a")]
+    first, second = (pipeline._admitted(token.grant(), each, now) for each in reversed(asked))
+
+    def elsewhere() -> list[Request | Problem]:
+        try:
+            return pipeline.submit(token, asked, now)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            Request.objects.bulk_create([first])
+            other = pool.submit(elsewhere)
+            eventually(_somebody_waits_for_a_lock)
+            Request.objects.bulk_create([second])
+        assert {answer.id for answer in other.result(20)} == {first.id, second.id}
+
+
+def _somebody_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
 
 
 @pytest.mark.django_db
