@@ -24,7 +24,7 @@ from .models import Request, State
 
 log = logging.getLogger(__name__)
 STUCK_AFTER = timedelta(seconds=5)
-GATHER, _PAUSE, _BUSY = 0.04, 0.005, 0.25  # seconds
+_PAUSE, _EACH, _MOST, _TELLING = 0.004, 0.001, 0.06, 2.0  # seconds; _EACH for each request expected
 
 
 def _now() -> datetime:
@@ -59,22 +59,27 @@ def validate(self: Task[Any, Any], batch: str) -> None:
         self.request.chain = None  # another worker took them: the steps that would follow have nothing to do
 
 
-_busy_until = 0.0  # on the monotonic clock: a batch of several was claimed a moment ago
+_peak = (1, 0.0)  # the largest batch of late, and until when (monotonic clock) it tells of the next
 
 
 def _gather() -> None:
-    """Under load, wait until the queue stops growing, at most GATHER: a batch costs the same for three requests as for
-    thirty, and those who were just answered are about to ask again. A single request on an idle system is not kept."""
-    before, deadline = 0 if time.monotonic() < _busy_until else 1, time.monotonic() + GATHER
-    while before < (waiting := issuance.waiting()) < issuance.BATCH and time.monotonic() < deadline:
-        before = waiting
+    """Under load, wait until all are back who were just answered, or no more come: a batch costs the same for three
+    requests as for thirty. A single request on an idle system is not kept."""
+    expected, until = _peak
+    if time.monotonic() >= until:
+        return
+    seen, patience = 0, min(expected * _EACH, _MOST)
+    growing_until = time.monotonic() + patience
+    while (waiting := issuance.waiting()) < expected and time.monotonic() < growing_until:
+        if waiting > seen:
+            seen, growing_until = waiting, time.monotonic() + patience
         time.sleep(_PAUSE)
 
 
 def _remember(claimed: int) -> None:
-    global _busy_until
-    if claimed > 1:
-        _busy_until = time.monotonic() + _BUSY
+    global _peak
+    if claimed >= _peak[0] or time.monotonic() >= _peak[1]:
+        _peak = (claimed, time.monotonic() + _TELLING)
 
 
 @shared_task(name="ca.sign")

@@ -24,3 +24,56 @@ def test_a_checkpoint_is_committed_before_it_is_published(hierarchy: None, monke
     newest = checkpoints.latest()
     assert newest is not None
     assert set(published) == {newest.note}
+
+
+class Clock:
+    """Time that passes only by sleeping; `arrivals`: how many wait after each look."""
+
+    def __init__(self, arrivals: list[int]) -> None:
+        self.now, self.slept, self._arrivals = 100.0, 0.0, arrivals
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept += seconds
+
+    def waiting(self) -> int:
+        return self._arrivals.pop(0) if len(self._arrivals) > 1 else self._arrivals[0]
+
+
+@pytest.mark.parametrize(
+    ("peak", "fresh", "arrivals", "waits"),
+    [
+        (1, True, [1], "not at all"),
+        (64, False, [1, 64], "not at all"),
+        (16, True, [1, 5, 9, 16], "until all are back"),
+        (16, True, [1, 5, 5], "until no more come"),
+        (16, True, [40], "not at all"),
+    ],
+)
+def test_gathering(peak: int, fresh: bool, arrivals: list[int], waits: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(arrivals)
+    monkeypatch.setattr(tasks, "time", clock)
+    monkeypatch.setattr(tasks.issuance, "waiting", clock.waiting)
+    monkeypatch.setattr(tasks, "_peak", (peak, clock.now + (1 if fresh else -1)))
+    tasks._gather()
+    if waits == "not at all":
+        assert clock.slept == 0
+    elif waits == "until all are back":
+        assert clock.slept == pytest.approx(3 * tasks._PAUSE)
+    else:
+        assert peak * tasks._EACH <= clock.slept < peak * tasks._EACH + 3 * tasks._PAUSE
+
+
+def test_the_peak_is_remembered_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock([0])
+    monkeypatch.setattr(tasks, "time", clock)
+    monkeypatch.setattr(tasks, "_peak", (1, 0.0))
+    for claimed, expected in ((64, 64), (3, 64)):
+        tasks._remember(claimed)
+        assert tasks._peak[0] == expected
+    clock.now += tasks._TELLING
+    tasks._remember(3)
+    assert tasks._peak[0] == 3
