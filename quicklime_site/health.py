@@ -41,7 +41,9 @@ def readyz(request: HttpRequest) -> JsonResponse:
     """{"ready": bool, "checks": {name: {"ok": bool, numbers…}}}; 503 unless all is well. Answers within LATE seconds."""
     checks = _probe.latest()
     ready = all(check["ok"] for check in checks.values())
-    return JsonResponse({"ready": ready, "checks": checks}, status=200 if ready else 503, headers={"Cache-Control": "no-store"})
+    response = JsonResponse({"ready": ready, "checks": checks}, status=200 if ready else 503, headers={"Cache-Control": "no-store"})
+    response._has_been_logged = True  # type: ignore[attr-defined]  # Django's mark: a prober's every 503 is no error to log
+    return response
 
 
 class Probe:

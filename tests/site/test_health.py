@@ -161,6 +161,12 @@ def test_readyz_answers_with_its_status(monkeypatch: pytest.MonkeyPatch, ok: boo
     assert answer.json() == {"ready": ok, "checks": {"redis": {"ok": ok}}}
 
 
+def test_not_being_ready_is_answered_not_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(health, "_probe", health.Probe(lambda: {"redis": {"ok": False}}))
+    assert Client().get("/readyz", secure=True).status_code == 503
+    assert not caplog.records
+
+
 def test_livez_needs_nothing() -> None:
     assert Client().get("/livez").status_code == 200
 
