@@ -205,7 +205,6 @@ class Shape(models.Model):
     description = models.CharField(max_length=300)
     passed = models.BooleanField()
     findings = models.JSONField(default=list)
-    seen = models.BigIntegerField(default=0)
     at = models.DateTimeField()
 
 

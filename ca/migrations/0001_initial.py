@@ -56,7 +56,6 @@ class Migration(migrations.Migration):
                 ("description", models.CharField(max_length=300)),
                 ("passed", models.BooleanField()),
                 ("findings", models.JSONField(default=list)),
-                ("seen", models.BigIntegerField(default=0)),
                 ("at", models.DateTimeField()),
             ],
         ),
