@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import secrets
 from base64 import b64encode
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -27,7 +27,7 @@ from django.db import Error, connection, transaction
 
 from eventlog import fence
 from eventlog.append import NewEvent, append, last_time
-from eventlog.bulk import read_rows, update_rows
+from eventlog.bulk import places, read_rows, update_rows
 
 from . import challenges, keys, shapes, tokens, wakeups
 from .crash import point
@@ -232,17 +232,13 @@ def _tokens(rows: Iterable[Row]) -> dict[str, Token]:
 def _blocked(spkis: set[bytes]) -> dict[bytes, str]:
     if not spkis:
         return {}
-    rows = read_rows(BlockedKey, ("spki_sha256", "code"), f"WHERE spki_sha256 IN ({_places(spkis)})", list(spkis))
+    rows = read_rows(BlockedKey, ("spki_sha256", "code"), f"WHERE spki_sha256 IN ({places(spkis)})", list(spkis))
     return {bytes(spki): code for spki, code in rows}
 
 
 def _check_blocked(spki_sha256: bytes, blocked: Mapping[bytes, str]) -> None:
     if spki_sha256 in blocked:
         raise Problem("keyBlocked", f"this public key is never certified ({blocked[spki_sha256]})", "csr.key")
-
-
-def _places(values: Collection[Any]) -> str:
-    return ", ".join(["%s"] * len(values))
 
 
 def _validated(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
@@ -375,7 +371,7 @@ def _spki_sha256(row: Row) -> bytes:
 
 def _intents(serials: list[str]) -> dict[str, tuple[str, bytes]]:
     """Serial → (issuer, SHA-256 of the to-be-signed bytes), as announced."""
-    rows = read_rows(Intent, ("serial", "issuer", "tbs_sha256"), f"WHERE serial IN ({_places(serials)})", serials)
+    rows = read_rows(Intent, ("serial", "issuer", "tbs_sha256"), f"WHERE serial IN ({places(serials)})", serials)
     return {serial: (issuer, bytes(digest)) for serial, issuer, digest in rows}
 
 

@@ -15,7 +15,7 @@ from hashlib import sha256
 from django.db import transaction
 
 from eventlog.append import append
-from eventlog.bulk import read_rows
+from eventlog.bulk import places, read_rows
 
 from .events import TokenCreated, TokenRevoked
 from .models import Token
@@ -86,7 +86,7 @@ def recognise(secret: str) -> Token | None:
 
 def unrevoked(ids: Collection[str]) -> dict[str, Token]:
     """Those of the tokens that are not revoked now, by id."""
-    rows = read_rows(Token, ("id", "hash"), f"WHERE revoked_at IS NULL AND id IN ({', '.join(['%s'] * len(ids))})", list(ids))
+    rows = read_rows(Token, ("id", "hash"), f"WHERE revoked_at IS NULL AND id IN ({places(ids)})", list(ids))
     return {token: row for token, digest in rows if (row := _by_hash(bytes(digest)))}
 
 

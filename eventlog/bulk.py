@@ -7,7 +7,7 @@ must be named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -63,6 +63,11 @@ def read_rows(model: type[models.Model], columns: Sequence[str], tail: str, para
     return [plan.python(row) for row in rows] if plan.converters else rows
 
 
+def places(values: Collection[Any]) -> str:
+    """The placeholders of as many parameters, for IN (…) or VALUES (…)."""
+    return ", ".join(["%s"] * len(values))
+
+
 class _Reading:
     """How `columns` of a model are selected on one database, and turned into what a QuerySet would give."""
 
@@ -107,7 +112,7 @@ class _Plan:
         self.types = [(field.db_type(connection) or "").split("(")[0] for field in chosen]  # varchar(9)[] would cut, not refuse
         names = ", ".join(self._names)
         self.copy = f"COPY {self._table} ({names}) FROM STDIN (FORMAT BINARY)"
-        self.insert = f"INSERT INTO {self._table} ({names}) VALUES ({', '.join(['%s'] * len(chosen))})"  # noqa: S608 (quoted names)
+        self.insert = f"INSERT INTO {self._table} ({names}) VALUES ({places(chosen)})"  # noqa: S608 (quoted names)
         self._same = [f"{quote(fields[name].column or name)} = %s" for name in same]
         self.same_adapters = [_adapter(fields[name], vendor) or (lambda value: value) for name in same]
         self.update = self._unnested() if vendor == "postgresql" else self._single()
