@@ -6,6 +6,7 @@ pinned root does not vouch for; only `fetch_root` talks to an unverified one, an
 
 from __future__ import annotations
 
+import math
 import os
 import ssl
 import time
@@ -58,19 +59,31 @@ class Server:
 
     def submit(self, path: str, body: dict[str, Any], idempotency_key: str, patience: float) -> Issued:
         """POST a request and wait up to `patience` seconds for its certificate. Raises Failure: Refused for a no, with
-        retry_after if it is not decided yet. Repeated with the same key and body, it is the same request."""
+        retry_after if it is not decided yet. Repeated with the same key and body, it is the same request; that is also how it
+        is asked for again, as whoever renews by proof may have no token, which a look at requests/{id}/ would need."""
         until = time.monotonic() + patience
-        wait = {"Prefer": f"wait={min(WAIT, int(patience))}"} if patience >= 1 else {}
-        answer = self._call("POST", path, json=body, headers={"Idempotency-Key": idempotency_key, **wait})
-        while (request := _members(answer)).get("status") not in ("issued", "rejected"):
-            pause = _retry_after(answer) or 1.0
+        while True:
+            answer = self._post(path, body, {"Idempotency-Key": idempotency_key, **_preference(until - time.monotonic())})
+            request = _members(answer)
+            if request.get("status") in ("issued", "rejected"):
+                break
+            pause = max(1.0, _retry_after(answer) or 0)
             if time.monotonic() + pause > until:
                 raise _undecided(request, pause)
             time.sleep(pause)
-            answer = self._call("GET", f"requests/{request.get('id')}/")
         if request["status"] == "rejected":
             raise Refused("the request was rejected", _problem(request.get("error")), stored=True)
         return _issued(request.get("certificate"))
+
+    def _post(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
+        """Where there is a proof, a token only adds to it: one that has expired must not be the end of every renewal."""
+        try:
+            return self._call("POST", path, headers, body)
+        except Failure as failure:
+            if failure.status not in (401, 403) or self._token is None or "proof" not in body:
+                raise
+        self._token = None
+        return self._call("POST", path, headers, body)
 
     def revoke(self, serial: str, evidence: dict[str, str]) -> None:
         """POST certificates/{serial}/revoke/ with a reason and the secret or the proof. Raises Failure."""
@@ -152,6 +165,11 @@ def _client(url: str, context: ssl.SSLContext) -> httpx.Client:
         raise Failure("the proxy settings", str(error), "correct HTTPS_PROXY or ALL_PROXY") from None
 
 
+def _preference(seconds: float) -> dict[str, str]:
+    """RFC 7240 §4.3, whole seconds; an odd fraction is rounded up, as a little more patience costs nobody anything."""
+    return {"Prefer": f"wait={min(WAIT, math.ceil(seconds))}"} if seconds > 0 else {}
+
+
 # --- answers
 
 
@@ -164,7 +182,14 @@ def _unreached(url: str, error: httpx.HTTPError) -> Failure:
 
 
 def _refusal(answer: httpx.Response) -> Failure:
-    """What a status other than 2xx means. Only an answer in the server's own form is its word; another may be a proxy's."""
+    """What a status other than 2xx means."""
+    failure = _meant(answer)
+    failure.status = answer.status_code
+    return failure
+
+
+def _meant(answer: httpx.Response) -> Failure:
+    """Only an answer in the server's own form is its word; another may be a proxy's."""
     problem = answer.headers.get("content-type", "").startswith("application/problem+json")
     status = answer.status_code
     if not problem or status >= 500 or status in _PASSING:

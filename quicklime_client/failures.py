@@ -14,7 +14,9 @@ import typer
 
 class Failure(Exception):
     """`what` failed, `why`, and what to `do` about it, "" if nothing can be advised. `retry_after`: seconds that the server
-    asks for before the next attempt."""
+    asks for before the next attempt. `status`: of HTTP, where the server said it."""
+
+    status: int | None = None
 
     def __init__(self, what: str, why: str, do: str = "", retry_after: float | None = None) -> None:
         super().__init__(plain(f"{what}: {why}" + (f"; {do}" if do else "")))

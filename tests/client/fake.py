@@ -139,10 +139,8 @@ class Fake:
                     return 200, {"results": []}, {}
                 case "POST", ["certificates"]:
                     return self._guarded(headers) or self._submit(None, raw, headers)
-                case "GET", ["requests", request]:
-                    return self._guarded(headers) or self._request(request)
                 case "POST", ["certificates", serial, "renew"]:
-                    return self._renew(serial, raw, headers)
+                    return without_secret(self._renew(serial, raw, headers), headers)
                 case "POST", ["certificates", serial, "revoke"]:
                     return self._revoke(serial, json.loads(raw))
         return problem(404, "notFound", "nothing is here")
@@ -180,7 +178,7 @@ class Fake:
             return problem(422, self.rejection["code"], self.rejection["detail"], place)
         if row["left"]:
             row["left"] -= 1
-            return 202, {"id": request, "status": "pending", "certificate": None, "error": None}, {"Retry-After": "0", **place}
+            return 202, {"id": request, "status": "pending", "certificate": None, "error": None}, {"Retry-After": "1", **place}
         row.setdefault("serial", None)
         row["serial"] = row["serial"] or self._issue(row)
         return 201, {"id": request, "status": "issued", "certificate": self._object(row["serial"]), "error": None}, {}
@@ -204,6 +202,8 @@ class Fake:
 
     def _renew(self, serial: str, raw: bytes, headers: dict[str, str]) -> Reply:
         """interface.md: a signature over quicklime-renewal-v1 0x00, issuer key id, serial, challenge, SHA-256 of the CSR."""
+        if "authorization" in headers and self._guarded(headers):
+            return problem(401, "tokenInvalid", "the token is unknown")
         repeated = self._repeated(raw, headers)
         if repeated:
             return repeated
@@ -232,6 +232,13 @@ class Fake:
             return bool(body["secret"] == found.secret)
         statement = b"quicklime-revocation-v1\x00" + self.authority.key_id + int(serial, 16).to_bytes(20, "big") + body["reason"].encode()
         return verifies(found.leaf.public_key(), b64decode(body["proof"]), statement)
+
+
+def without_secret(reply: Reply, headers: dict[str, str]) -> Reply:
+    """The revocation secret is for the token that requested the certificate."""
+    if "authorization" not in headers and reply[1].get("certificate"):
+        del reply[1]["certificate"]["revocation_secret"]
+    return reply
 
 
 class Drop(Exception):

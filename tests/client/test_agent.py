@@ -215,6 +215,21 @@ def test_what_awaits_approval_is_taken_when_it_is_there(aged: Node, monkeypatch:
     assert (generation(aged), len(aged.fake.requests)) == (2, 2)
 
 
+@pytest.mark.parametrize("token", ["stale", None])
+def test_a_proof_needs_no_token(aged: Node, token: str | None) -> None:
+    """A token that has expired must not be the end of every renewal; the secret is then not had, and the key revokes."""
+    aged.fake.now, aged.fake.undecided = LATE, 1
+    (aged.state / "token").unlink()
+    if token:
+        (aged.state / "token").write_text(token)
+    aged.run("renew", LABEL)
+    current = aged.record().current
+    assert current
+    assert (current.generation, current.secret) == (2, None)
+    aged.run("revoke", LABEL, "--yes", "--reason", "keyCompromise")
+    assert aged.fake.certificates[current.serial].reason == "keyCompromise"
+
+
 def test_after_expiry_it_still_tries(aged: Node) -> None:
     aged.pass_at(START + 200 * DAY)
     assert generation(aged) == 2
