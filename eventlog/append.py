@@ -12,7 +12,7 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
-from . import checkpoints, head, projections, schemas
+from . import checkpoints, head, listeners, projections, schemas
 from .bulk import insert_rows
 from .events import COLUMNS, NewEvent, StoredEvent, envelope, rfc3339
 from .merkle import leaf_hash
@@ -26,6 +26,7 @@ def append(events: Sequence[NewEvent], now: datetime, sign: CheckpointSigner | N
     """Append `events` in order, bring the inline projections up to them and, with `sign`, store a checkpoint.
 
     Everything commits or rolls back with the caller's transaction; a crash before its commit leaves no trace and no hole.
+    Who listens to these types (eventlog.listeners) is called before the log is locked and after the commit.
     `now` is aware UTC. Raises ValueError (also schemas.UnknownSchema, canonical.NotCanonical) for an event that may not be
     logged, checkpoints.LogBehind when signing would contradict a published checkpoint.
     """
@@ -35,6 +36,7 @@ def append(events: Sequence[NewEvent], now: datetime, sign: CheckpointSigner | N
         return []
     time = rfc3339(now)
     prepared = [(event, schemas.type_to_write(event.schema), body := envelope(event, time), leaf_hash(body)) for event in events]
+    listeners.call_before([(kind, event) for event, kind, _, _ in prepared], now)
     tree = head.lock()
     stored, rows = [], []
     for position, (event, kind, body, leaf) in enumerate(prepared, tree.size + 1):
@@ -46,6 +48,7 @@ def append(events: Sequence[NewEvent], now: datetime, sign: CheckpointSigner | N
     projections.apply_inline(stored)
     if sign:
         checkpoints.store(tree, now, sign)
+    listeners.call_after_commit(stored)
     return stored
 
 

@@ -34,6 +34,18 @@ def insert_rows(model: type[models.Model], columns: Sequence[str], rows: Iterabl
             cursor.executemany(plan.insert, prepared)
 
 
+def insert_unless_taken(model: type[models.Model], columns: Sequence[str], rows: Iterable[Row]) -> list[bool]:
+    """Insert those of `rows` that meet no other in a unique index, each the values of `columns` in that order; for each whether it
+    was. Waits for other transactions that hold such a place: a deadlock, unless all come in one order."""
+    plan = _plan(model, tuple(columns), connection.vendor)
+    inserted = []
+    with connection.cursor() as cursor:
+        for row in plan.prepare(rows):
+            cursor.execute(f"{plan.insert} ON CONFLICT DO NOTHING", row)
+            inserted.append(cursor.rowcount == 1)
+    return inserted
+
+
 def update_rows(
     model: type[models.Model], key: str, columns: Sequence[str], rows: Iterable[Row], same: Mapping[str, Any] = MappingProxyType({})
 ) -> int:

@@ -88,6 +88,11 @@ def chunk_after(position: int, limit: int, upto: int | None = None) -> list[Row]
     return list(rows.order_by("position").values_list(*_READ)[:limit])
 
 
+def about(subject: str, *kinds: str) -> list[StoredEvent]:
+    """The events of the types `kinds` about `subject`, oldest first."""
+    return [stored(row) for row in Event.objects.filter(subject=subject, type__in=kinds).order_by("position").values_list(*_READ)]
+
+
 def stored(row: Row) -> StoredEvent:
     """The event of a row. Raises schemas.UnknownSchema when newer code wrote it."""
     position, _, subject, body, leaf_hash = row

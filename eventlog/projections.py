@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter
 from types import TracebackType
 from typing import NamedTuple
 
@@ -27,8 +26,8 @@ Progress = Callable[[int, int], None]  # (position reached, size of the log)
 
 @dataclass(frozen=True)
 class Projection:
-    """`handlers`: event type → function of a run of events of that type, in order, uninterrupted by another type of this
-    projection's. `models` are emptied, in order, by a rebuild. `inline`: applied inside the append's transaction, whose
+    """`handlers`: event type → function of a run of events, in order, uninterrupted by one that is another function's of this
+    projection. `models` are emptied, in order, by a rebuild. `inline`: applied inside the append's transaction, whose
     fate it shares; the others follow by catch_up()."""
 
     name: str
@@ -38,8 +37,11 @@ class Projection:
 
     def apply(self, stored: Sequence[StoredEvent]) -> None:
         """Hand the events to their handlers, run by run."""
-        for kind, run in groupby((event for event in stored if event.type in self.handlers), attrgetter("type")):
-            self.handlers[kind](list(run))
+        for handler, run in groupby((event for event in stored if event.type in self.handlers), self._handler):
+            handler(list(run))
+
+    def _handler(self, event: StoredEvent) -> Handler:
+        return self.handlers[event.type]
 
 
 class Status(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 from django.db import DataError, IntegrityError, connection, models, transaction
 from django.test.utils import isolate_apps
 
-from eventlog.bulk import insert_rows, update_rows
+from eventlog.bulk import insert_rows, insert_unless_taken, update_rows
 
 from .support import execute
 
@@ -73,6 +73,13 @@ def test_a_duplicate_key_is_an_integrity_error_and_inserts_nothing(thing: Any):
         with pytest.raises(IntegrityError), transaction.atomic():
             insert_rows(thing, COLUMNS, rows)
     assert stored(thing) == []
+
+
+def test_what_is_taken_is_left_out_and_told(thing: Any):
+    insert_rows(thing, COLUMNS, ALL[1:2])
+    changed = (ALL[1][0], "another", *ALL[1][2:])
+    assert insert_unless_taken(thing, COLUMNS, [ALL[0], changed, ALL[2], ALL[2]]) == [True, False, True, False]
+    assert stored(thing) == ALL[:3]
 
 
 def test_update_sets_each_row_its_own_values(thing: Any):

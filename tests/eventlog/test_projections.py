@@ -58,14 +58,18 @@ def test_catch_up_applies_everything_once():
     assert cursor() == (3, "")
 
 
-def test_a_handler_gets_runs_of_its_type_in_order():
+def test_a_handler_gets_runs_of_its_types_in_order():
     runs: list[list[int]] = []
 
     def note(run: Sequence[StoredEvent]) -> None:
         runs.append([event.position for event in run])
 
-    projections.register(Projection("both", {"test.happened": note, "test.ended": note}, ()))
+    def note_too(run: Sequence[StoredEvent]) -> None:
+        note(run)
+
+    projections.register(Projection("both", {"test.happened": note, "test.ended": note_too}, ()))
     projections.register(Projection("one", {"test.ended": note}, ()))
+    projections.register(Projection("by one", {"test.happened": note, "test.ended": note}, ()))
     add(1, 2)
     end(3)
     end(4)
@@ -76,6 +80,9 @@ def test_a_handler_gets_runs_of_its_type_in_order():
     runs.clear()
     projections.catch_up("one")
     assert runs == [[3, 4, 6]]
+    runs.clear()
+    projections.catch_up("by one")
+    assert runs == [[1, 2, 3, 4, 5, 6]]
 
 
 def test_more_than_one_chunk(monkeypatch: pytest.MonkeyPatch):
