@@ -1,11 +1,13 @@
 """Certification requests (PKCS #10, RFC 2986): what is taken from one, and everything that is refused.
 
 Owns the reading of the requester's bytes. Taken: the public key, the common name and the subject alternative names; nothing
-else can reach a certificate. The bytes are read here by our own strict reader, which sees each byte once: a parser that takes
-the first of two requests, of two attributes or of two extensions would leave the second to somebody else's reading.
+else can reach a certificate. The challengePassword is read too, for who stores the request has to take it out of there. The
+bytes are read here by our own strict reader, which sees each byte once: a parser that takes the first of two requests, of two
+attributes or of two extensions would leave the second to somebody else's reading.
 
 What else a request may hold, and what becomes of it:
-- other subject attributes, challengePassword and all other attributes: ignored;
+- other subject attributes, and all other attributes: ignored;
+- challengePassword (RFC 2985 §5.4.1): handed on if it is one text as it should be, else ignored; ca.challenges decides;
 - basicConstraints with cA, keyUsage with keyCertSign or cRLSign: refused (caRequested); without: ignored;
 - nameConstraints, policyMappings, policyConstraints, inhibitAnyPolicy, which only a CA can mean: refused (caRequested);
 - extKeyUsage: ignored, for the profile that is asked for beside it decides (certtool marks it critical);
@@ -20,7 +22,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -44,15 +46,16 @@ _ATTRIBUTES = 0xA0
 class ParsedCSR:
     """A request that is well-formed and signed by the key it names. `der` the request, `spki` its DER
     SubjectPublicKeyInfo, `spki_sha256` that one's 32-byte hash, `key_type` one of keycheck.KINDS, `common_name` as written
-    or None, `names` canonical, in the order of the request, each once."""
+    or None, `names` canonical, in the order of the request, each once, `challenge_password` a secret of the requester's or None."""
 
-    der: bytes
+    der: bytes = field(repr=False)
     spki: bytes
     spki_sha256: bytes
     public_key: keycheck.PublicKey
     key_type: str
     common_name: str | None
     names: tuple[Name, ...]
+    challenge_password: str | None = field(repr=False)
 
 
 def to_der(data: bytes | str) -> bytes:
@@ -91,14 +94,28 @@ def parse(request: bytes, verify: bool = True) -> ParsedCSR:
     try:
         parts = _split(request)
         common_name = _common_name(request, parts.subject)
-        names = _requested_names(request, parts.attributes)
+        attributes = _attributes(request, parts.attributes)
+        names = _requested_names(request, attributes.get(_EXTENSION_REQUEST))
+        password = _challenge_password(request, attributes.get(_CHALLENGE_PASSWORD))
     except der.Malformed as error:
         raise Violation("csrEncoding", f"not one DER certification request: {error}") from error
     key = keycheck.load(parts.spki)
     if verify:
         _verify(key, parts)
         keycheck.check_strength(parts.spki, key)
-    return ParsedCSR(request, parts.spki, sha256(parts.spki).digest(), key, keycheck.kind_of(parts.spki), common_name, names)
+    return ParsedCSR(request, parts.spki, sha256(parts.spki).digest(), key, keycheck.kind_of(parts.spki), common_name, names, password)
+
+
+def without_password(request: bytes) -> bytes:
+    """`request`, one that `parse` accepts, with the octets of every value of its challengePassword overwritten: as long and as
+    well-formed as before, though its signature fits no more."""
+    if _CHALLENGE_PASSWORD not in request:
+        return request
+    values = _attributes(request, _split(request).attributes).get(_CHALLENGE_PASSWORD)
+    cleared = bytearray(request)
+    for value in der.children(request, values) if values else ():
+        cleared[value.body : value.end] = b"x" * (value.end - value.body)
+    return bytes(cleared)
 
 
 def _too_large() -> Violation:
@@ -219,14 +236,43 @@ def _common_name_text(request: bytes, value: Element) -> str:
 
 # --- attributes and extensions
 
-_EXTENSION_REQUEST = der.oid("1.2.840.113549.1.9.14")
+_EXTENSION_REQUEST, _CHALLENGE_PASSWORD = der.oid("1.2.840.113549.1.9.14"), der.oid("1.2.840.113549.1.9.7")
 _CRITICAL = der.tlv(der.BOOLEAN, b"\xff")
 
 
-def _requested_names(request: bytes, attributes: Element) -> tuple[Name, ...]:
-    """The subject alternative names that are asked for; none if there is no such extension."""
+def _attributes(request: bytes, attributes: Element) -> dict[bytes, Element]:
+    """DER OID → values of each attribute."""
+    found: dict[bytes, Element] = {}
+    for attribute in der.children(request, attributes):
+        kind, values = _two(request, attribute)
+        name = der.encoded(request, kind)
+        if name in found:
+            raise Violation("csrAttributeTwice", "an attribute appears twice", "csr.attributes")
+        found[name] = values
+    return found
+
+
+_DIRECTORY_STRING = {**_TEXT, 0x14: "latin-1", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}  # teletex, universal, bmp (X.520)
+_MAX_PASSWORD = 255  # RFC 2985 appendix B.1, pkcs-9-ub-challengePassword
+
+
+def _challenge_password(request: bytes, values: Element | None) -> str | None:
+    """What the attribute says, if it has one value that is a text of permitted length."""
+    found = der.children(request, values) if values else []
+    if len(found) != 1 or found[0].tag not in _DIRECTORY_STRING:
+        return None
+    try:
+        text = der.contents(request, found[0]).decode(_DIRECTORY_STRING[found[0].tag])
+    except UnicodeDecodeError:
+        return None
+    return text if len(text) <= _MAX_PASSWORD else None
+
+
+def _requested_names(request: bytes, requested: Element | None) -> tuple[Name, ...]:
+    """The subject alternative names that are asked for; none if there is no such extension. `requested`: the values of the
+    extensionRequest attribute."""
     names: list[Name] = []
-    for kind, critical, value in _extensions(request, attributes):
+    for kind, critical, value in _extensions(request, requested):
         if kind == _SUBJECT_ALT_NAME:
             names = general_names(request, value)
         elif kind in _ONLY_FOR_A_CA:
@@ -238,10 +284,10 @@ def _requested_names(request: bytes, attributes: Element) -> tuple[Name, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _extensions(request: bytes, attributes: Element) -> Iterator[tuple[bytes, bool, Element]]:
-    """(DER OID, critical, the extnValue) of each requested extension, each OID once."""
+def _extensions(request: bytes, requested: Element | None) -> Iterator[tuple[bytes, bool, Element]]:
+    """(DER OID, critical, the extnValue) of each requested extension, each OID once (RFC 2985 §5.4.2)."""
     seen = set()
-    for extension in _extension_list(request, attributes):
+    for extension in der.children(request, *der.fields(request, requested, der.SEQUENCE)) if requested else ():
         name, critical, value = _extension(request, extension)
         if name in seen:
             raise Violation("csrExtensionTwice", "an extension is requested twice", "csr.extensions")
@@ -257,22 +303,6 @@ def _extension(request: bytes, extension: Element) -> tuple[bytes, bool, Element
     if tags == [der.SEQUENCE, der.OID, der.BOOLEAN, der.OCTET_STRING] and der.encoded(request, parts[1]) == _CRITICAL:
         return der.encoded(request, parts[0]), True, parts[2]
     raise der.Malformed(f"not an extension at byte {extension.start}")
-
-
-def _extension_list(request: bytes, attributes: Element) -> list[Element]:
-    """The extensions in the one extensionRequest attribute (RFC 2985 §5.4.2), if there is one."""
-    found: list[Element] = []
-    seen = set()
-    for attribute in der.children(request, attributes):
-        kind, values = _two(request, attribute)
-        name = der.encoded(request, kind)
-        if name in seen:
-            raise Violation("csrAttributeTwice", "an attribute appears twice", "csr.attributes")
-        seen.add(name)
-        if name == _EXTENSION_REQUEST:
-            (extensions,) = der.fields(request, values, der.SEQUENCE)
-            found = der.children(request, extensions)
-    return found
 
 
 def _ca_requested(what: str) -> Violation:

@@ -83,7 +83,7 @@ class IssuerFacts:
 @dataclass(frozen=True, slots=True)
 class LeafPlan:
     """A certificate before it has bytes. `serial` has 64 to 159 bits; the times are UTC, whole seconds, both included;
-    `spki` is DER; an `ocsp_url` is left out where the profile has no status pointers."""
+    `spki` is DER; `ocsp_url` and `crl_url` are left out where the profile has no status pointers."""
 
     profile: Rules
     issuer: IssuerFacts
@@ -95,6 +95,7 @@ class LeafPlan:
     spki: bytes
     aia_url: str | None
     ocsp_url: str | None
+    crl_url: str | None
 
     @property
     def key_type(self) -> str:
@@ -102,9 +103,9 @@ class LeafPlan:
         return keycheck.kind_of(self.spki)
 
     @property
-    def status_url(self) -> str | None:
-        """The OCSP URL that the certificate will hold."""
-        return self.ocsp_url if self.profile.status_pointers else None
+    def status_urls(self) -> tuple[str | None, str | None]:
+        """The OCSP URL and the CRL URL that the certificate will hold."""
+        return (self.ocsp_url, self.crl_url) if self.profile.status_pointers else (None, None)
 
 
 def issuer_facts(name: str, certificate: x509.Certificate) -> IssuerFacts:
@@ -155,7 +156,7 @@ def _subject(common_name: str | None) -> bytes:
 def _extensions(plan: LeafPlan) -> bytes:
     parts = [
         _of_profile(plan.profile, plan.key_type.startswith("RSA")),
-        _of_issuer(plan.issuer.key_id, plan.aia_url, plan.status_url),
+        _of_issuer(plan.issuer.key_id, plan.aia_url, *plan.status_urls),
         _extension(_KEY_ID_OID, der.tlv(der.OCTET_STRING, keycheck.key_id(plan.spki))),
     ]
     if plan.names:  # critical if there is no other name (RFC 5280 §4.2.1.6)
@@ -185,13 +186,21 @@ def _of_profile(profile: Rules, rsa: bool) -> bytes:
     return b"".join(parts)
 
 
-@lru_cache(maxsize=64)
-def _of_issuer(key_id: bytes, aia_url: str | None, ocsp_url: str | None) -> bytes:
-    """The extensions that are the same in each certificate of an issuer: its key identifier, where it and its statuses are."""
+@lru_cache(maxsize=4096)
+def _of_issuer(key_id: bytes, aia_url: str | None, ocsp_url: str | None, crl_url: str | None) -> bytes:
+    """The extensions that are the same in each certificate of an issuer and CRL shard: the issuer's key identifier, where it
+    and its statuses are."""
     key_identifier = _extension(der.oid("2.5.29.35"), der.tlv(der.SEQUENCE, der.tlv(0x80, key_id)))
     places = (("1.3.6.1.5.5.7.48.1", ocsp_url), ("1.3.6.1.5.5.7.48.2", aia_url))
     access = [der.tlv(der.SEQUENCE, der.oid(method), der.tlv(0x86, url.encode())) for method, url in places if url]
-    return key_identifier + (_extension(der.oid("1.3.6.1.5.5.7.1.1"), der.tlv(der.SEQUENCE, *access)) if access else b"")
+    access_extension = _extension(der.oid("1.3.6.1.5.5.7.1.1"), der.tlv(der.SEQUENCE, *access)) if access else b""
+    return key_identifier + access_extension + (_crl_pointer(crl_url) if crl_url else b"")
+
+
+def _crl_pointer(url: str) -> bytes:
+    """One distribution point with the full name `url` (RFC 5280 §4.2.1.13); the CRL there says the same of itself."""
+    point = der.tlv(der.SEQUENCE, der.tlv(0xA0, der.tlv(0xA0, der.tlv(0x86, url.encode()))))
+    return _extension(der.oid("2.5.29.31"), der.tlv(der.SEQUENCE, point))
 
 
 def _general_name(name: Name) -> bytes:

@@ -142,7 +142,7 @@ def _check_extensions(plan: LeafPlan, tbs: bytes, extensions: der.Element) -> No
     no other, and none twice."""
     (inner,) = der.fields(tbs, extensions, der.SEQUENCE)
     is_rsa = plan.key_type.startswith("RSA")
-    expected = _fixed(plan.profile, is_rsa, plan.issuer.key_id, plan.aia_url, plan.status_url) + _KEY_ID + keycheck.key_id(plan.spki)
+    expected = _fixed(plan.profile, is_rsa, plan.issuer.key_id, plan.aia_url, *plan.status_urls) + _KEY_ID + keycheck.key_id(plan.spki)
     if not tbs.startswith(expected, inner.body):
         raise Violation("lintFailed", "an extension is missing or not what profile, issuer and key make it", _place(tbs, inner, expected))
     rest = der.children(tbs, inner._replace(body=inner.body + len(expected)))
@@ -177,14 +177,15 @@ def _place(tbs: bytes, inner: der.Element, expected: bytes) -> str:
     return "tbs.extensions"
 
 
-@lru_cache(maxsize=64)
-def _fixed(profile: Rules, is_rsa: bool, key_id: bytes, aia_url: str | None, status_url: str | None) -> bytes:
-    """The DER of the extensions that all certificates of a profile and issuer share, as pyca's own builder writes them."""
+@lru_cache(maxsize=4096)
+def _fixed(profile: Rules, is_rsa: bool, key_id: bytes, aia_url: str | None, ocsp_url: str | None, crl_url: str | None) -> bytes:
+    """The DER of the extensions that all certificates of a profile, issuer and CRL shard share, as pyca's own builder writes
+    them."""
     builder = x509.CertificateBuilder(
         issuer_name=x509.Name([]), subject_name=x509.Name([]), public_key=_throwaway_key("Ed25519").public_key(),
         serial_number=1, not_valid_before=datetime(2000, 1, 1), not_valid_after=datetime(2000, 1, 1),  # noqa: DTZ001 pyca reads it as UTC
     )  # fmt: skip
-    for critical, value in _of_profile(profile, is_rsa) + _of_issuer(key_id, aia_url, status_url):
+    for critical, value in _of_profile(profile, is_rsa) + _of_issuer(key_id, aia_url, ocsp_url, crl_url):
         builder = builder.add_extension(value, critical)
     tbs = builder.sign(_throwaway_key("Ed25519"), None).tbs_certificate_bytes
     (extensions,) = der.fields(tbs, der.children(tbs, der.whole(tbs))[-1], der.SEQUENCE)
@@ -219,12 +220,15 @@ _PURPOSES = {
 }
 
 
-def _of_issuer(key_id: bytes, aia_url: str | None, status_url: str | None) -> _Expected:
+def _of_issuer(key_id: bytes, aia_url: str | None, ocsp_url: str | None, crl_url: str | None) -> _Expected:
     expected: _Expected = [(False, x509.AuthorityKeyIdentifier(key_id, None, None))]
-    places = ((AuthorityInformationAccessOID.OCSP, status_url), (AuthorityInformationAccessOID.CA_ISSUERS, aia_url))
+    places = ((AuthorityInformationAccessOID.OCSP, ocsp_url), (AuthorityInformationAccessOID.CA_ISSUERS, aia_url))
     access = [x509.AccessDescription(method, x509.UniformResourceIdentifier(url)) for method, url in places if url]
     if access:
         expected.append((False, x509.AuthorityInformationAccess(access)))
+    if crl_url:
+        point = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url)], None, None, None)
+        expected.append((False, x509.CRLDistributionPoints([point])))
     return expected
 
 
@@ -245,8 +249,15 @@ def shape_of(plan: LeafPlan, linter_version: str = LINTER_VERSION) -> Shape:
     late = plan.not_after.year > 2049
     subject = "no subject" if plan.common_name is None else "CN"
     issuer, profile = plan.issuer, plan.profile
+    pointers = f"pointers {plan.aia_url} {_status_pointers(plan)}"
     return _shape((profile.name, profile.version, issuer.name, issuer.key_id.hex(), plan.key_type, subject, *kinds,
-                   f"pointers {plan.aia_url} {plan.status_url}", "GeneralizedTime" if late else "UTCTime", linter_version))  # fmt: skip
+                   pointers, "GeneralizedTime" if late else "UTCTime", linter_version))  # fmt: skip
+
+
+def _status_pointers(plan: LeafPlan) -> str:
+    """Where the status is to be had, shards of one CRL alike."""
+    ocsp_url, crl_url = plan.status_urls
+    return f"{ocsp_url} {crl_url and crl_url.rpartition('/')[0]}"
 
 
 @lru_cache(maxsize=1024)
@@ -291,7 +302,7 @@ def findings(certificate: bytes, allowed_values: Set[str] = frozenset()) -> list
 
 def _judged_elsewhere(plan: LeafPlan) -> set[str]:
     names = {name.value for name in plan.names if name.kind == "uri" or name.is_wildcard or "." not in name.value}
-    return names | {url for url in (plan.aia_url, plan.status_url) if url and _is_on_one_label(url)}
+    return names | {url for url in (plan.aia_url, *plan.status_urls) if url and _is_on_one_label(url)}
 
 
 def _is_on_one_label(url: str) -> bool:

@@ -59,6 +59,7 @@ def plan(name: str = "server", kind: str = "P-256", **changes: Any) -> LeafPlan:
         not_after=NOW - rules.backdate + rules.default - timedelta(seconds=1), names=DNS if rules.requires_name else (),
         common_name=DNS[0].value if rules.requires_name else "OCSP of Issuing 1", spki=forge.spki_of(forge.key(kind)),
         aia_url="http://pki.internal/issuers/issuing-1.der", ocsp_url="http://pki.internal/ocsp",
+        crl_url="http://pki.internal/crl/issuing-1/3.crl",
     )  # fmt: skip
     return replace(made, **changes)
 

@@ -25,6 +25,7 @@ from ca.pki.violations import Violation
 from . import forge
 from .forge import asking, attribute, common_name, dns, extension, extension_request, ip, request, san, uri
 
+CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"
 GOOD = asking(san(dns("payroll.internal")))
 
 
@@ -52,6 +53,75 @@ def test_everything_that_is_taken() -> None:
     assert parsed.key_type == "P-256"
     assert parsed.common_name == "payroll.internal"
     assert parsed.names == (Name("dns", "payroll.internal"), Name("ip", "10.0.0.1"), Name("uri", "spiffe://fleet.example/payroll"))
+
+
+def with_password(*values: bytes) -> bytes:
+    attributes = attribute(CHALLENGE_PASSWORD, *values), extension_request(san(dns("a.internal")))
+    return request(sorted(attributes))  # DER sorts a SET OF by its elements' octets
+
+
+@pytest.mark.parametrize(
+    ("tag", "coding"), [(0x0C, "utf-8"), (0x13, "ascii"), (0x16, "ascii"), (0x14, "latin-1"), (0x1E, "utf-16-be"), (0x1C, "utf-32-be")]
+)
+def test_a_challenge_password_of_each_kind_of_string(tag: int, coding: str) -> None:
+    octets = "an open secret".encode(coding)
+    data = with_password(der.tlv(tag, octets))
+    parsed = csr.parse(data)
+    assert parsed.challenge_password == "an open secret"
+    assert "open secret" not in repr(parsed)
+    cleared = csr.without_password(data)
+    assert len(cleared) == len(data)
+    assert octets not in cleared
+    assert data.count(octets) == 1
+    assert cleared == data.replace(octets, b"x" * len(octets))
+    assert csr.parse(cleared, verify=False).names == parsed.names
+    assert refusal(cleared).code == "csrSignature"
+    assert _spki_by_pyca(cleared) == parsed.spki
+
+
+def _spki_by_pyca(data: bytes) -> bytes:
+    public = x509.load_der_x509_csr(data).public_key()
+    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(), (der.tlv(0x0C, b"one"), der.tlv(0x0C, b"two")), (der.tlv(0x0C, b"\xff"),), (der.tlv(0x04, b"octets"),),
+     (der.tlv(0x0C, b"x" * 256),),
+     (der.tlv(0x30, der.tlv(0x0C, b"nested")),), (der.tlv(0x1E, b"odd"),), (der.tlv(0x1C, b"\x00\x11\x00\x00"),)],
+)  # fmt: skip
+def test_one_that_is_not_as_it_should_be_is_ignored_and_cleared_all_the_same(values: tuple[bytes, ...]) -> None:
+    data = with_password(*values)
+    assert csr.parse(data).challenge_password is None
+    cleared = csr.without_password(data)
+    assert not any(secret in cleared for secret in (b"one", b"two", b"octets", b"nested", b"odd", b"xxx\xff"))
+    assert csr.parse(cleared, verify=False).names == (Name("dns", "a.internal"),)
+
+
+def test_one_that_is_no_der_is_refused() -> None:
+    assert refusal(with_password(b"\x0c\x7fshort")).code == "csrEncoding"
+    assert refusal(request([attribute(CHALLENGE_PASSWORD), attribute(CHALLENGE_PASSWORD)])).code == "csrAttributeTwice"
+
+
+def test_without_a_password_a_request_stays_as_it_is() -> None:
+    assert csr.without_password(GOOD) is GOOD
+    elsewhere = asking(extension("1.2.840.113549.1.9.7", b"an extension, not an attribute"))
+    assert csr.without_password(elsewhere) == elsewhere
+    assert csr.parse(elsewhere).challenge_password is None
+
+
+def test_openssl_req_with_a_challenge_password(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(
+        "[req]\nprompt=no\ndistinguished_name=dn\nattributes=attributes\n[dn]\nCN=a.internal\n"
+        "[attributes]\nchallengePassword=correct horse battery staple\nunstructuredName=ignored\n"
+    )
+    pem = run("openssl", "req", "-new", "-nodes", "-newkey", "ed25519", "-keyout", tmp_path / "key", "-config", tmp_path / "config")
+    data = csr.to_der(pem)
+    assert csr.parse(data).challenge_password == "correct horse battery staple"
+    (tmp_path / "cleared").write_bytes(csr.without_password(data))
+    shown = run("openssl", "req", "-inform", "DER", "-in", tmp_path / "cleared", "-noout", "-text").decode()
+    assert "challengePassword        :" + "x" * 28 in shown
+    assert "unstructuredName         :ignored" in shown
 
 
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "Ed25519", "RSA-2048"])
@@ -457,6 +527,7 @@ def test_certtool(tmp_path: Path, make: tuple[str, ...], kind: str) -> None:
     parsed = csr.parse(csr.to_der((tmp_path / "csr").read_bytes()))
     assert (parsed.key_type, parsed.common_name) == (kind, "payroll.internal")
     assert parsed.names == NAMES
+    assert parsed.challenge_password == "123456"
 
 
 @pytest.mark.parametrize(("algo", "size", "kind"), [("ecdsa", 256, "P-256"), ("ecdsa", 384, "P-384"), ("rsa", 2048, "RSA-2048")])

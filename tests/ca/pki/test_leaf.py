@@ -93,16 +93,18 @@ def test_exactly_the_extensions_of_the_profile(profile: str) -> None:
         ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
         ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
     }
+    usual = {ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.CRL_DISTRIBUTION_POINTS}
     special = {
         "short-lived": {ExtensionOID.SUBJECT_ALTERNATIVE_NAME, x509.ObjectIdentifier("2.5.29.56")},
         "ocsp-signer": {ExtensionOID.OCSP_NO_CHECK},
     }
     extensions = loaded(plan(profile)).extensions
-    assert {extension.oid for extension in extensions} == always | special.get(profile, {ExtensionOID.SUBJECT_ALTERNATIVE_NAME})
+    assert {extension.oid for extension in extensions} == always | special.get(profile, usual)
 
 
 def test_short_lived_has_no_rev_avail_and_no_status_pointer() -> None:
     extensions = loaded(plan("short-lived")).extensions
+    assert b"pki.internal/crl" not in signed(plan("short-lived"))
     marker = extensions.get_extension_for_oid(x509.ObjectIdentifier("2.5.29.56"))
     assert (marker.critical, marker.value.public_bytes()) == (False, b"\x05\x00")
     access = extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
@@ -116,12 +118,22 @@ def test_status_and_issuer_pointers() -> None:
         (AuthorityInformationAccessOID.OCSP, "http://pki.internal/ocsp"),
         (AuthorityInformationAccessOID.CA_ISSUERS, "http://pki.internal/issuers/issuing-1.der"),
     }
+    points = loaded(plan()).extensions.get_extension_for_class(x509.CRLDistributionPoints)
+    url = x509.UniformResourceIdentifier("http://pki.internal/crl/issuing-1/3.crl")
+    assert (points.critical, list(points.value)) == (False, [x509.DistributionPoint([url], None, None, None)])
+
+
+@pytest.mark.parametrize("absent", ["ocsp_url", "crl_url"])
+def test_each_channel_without_the_other(absent: str) -> None:
+    data = signed(plan(**{absent: None}))
+    assert (b"http://pki.internal/ocsp" in data, b"http://pki.internal/crl/" in data) == (absent != "ocsp_url", absent != "crl_url")
 
 
 def test_no_pointers_without_urls() -> None:
-    extensions = loaded(plan(aia_url=None, ocsp_url=None)).extensions
-    with pytest.raises(x509.ExtensionNotFound):
-        extensions.get_extension_for_class(x509.AuthorityInformationAccess)
+    extensions = loaded(plan(aia_url=None, ocsp_url=None, crl_url=None)).extensions
+    for kind in (x509.AuthorityInformationAccess, x509.CRLDistributionPoints):
+        with pytest.raises(x509.ExtensionNotFound):
+            extensions.get_extension_for_class(kind)
 
 
 @pytest.mark.parametrize("common_name", [None, "payroll.internal"])
@@ -182,6 +194,7 @@ def test_openssl_reads_it(profile: str) -> None:
         assert part in text
     assert ("No Check" in text) is (profile == "ocsp-signer")
     assert ("OCSP - URI:http://pki.internal/ocsp" in text) is (profile in ("server", "client", "peer"))
+    assert ("URI:http://pki.internal/crl/issuing-1/3.crl" in text) is (profile in ("server", "client", "peer"))
     run("openssl", "asn1parse", "-inform", "DER", data=data)
 
 

@@ -67,6 +67,8 @@ def test_only_check_makes_linted_bytes() -> None:
         ("extensions[4]", {"ocsp_url": "http://evil.example/ocsp"}),
         ("extensions[4]", {"ocsp_url": None}),
         ("extensions[4]", {"aia_url": None, "ocsp_url": None}),
+        ("extensions[5]", {"crl_url": "http://pki.internal/crl/issuing-1/4.crl"}),
+        ("extensions[5]", {"crl_url": None}),
         ("extensions[2]", {"profile": PROFILES["client"]}),
         ("extensions[2]", {"profile": PROFILES["peer"]}),
         ("extensions[3]", {"profile": replace(PROFILES["server"], no_rev_avail=True)}),
@@ -151,12 +153,13 @@ _TIMES = (b"\x17\x0d261123115900Z", b"\x17\x0d270221115859Z")
         ("extensions[2]", put(2, forge.extension(forge.EXT_KEY_USAGE, bytes.fromhex("30060604551d2500")))),
         ("extensions[2]", put(2, forge.extension(forge.EXT_KEY_USAGE, bytes.fromhex("300a06082b06010505070301"), critical=True))),
         ("extensions[3]", put(3, forge.extension("2.5.29.35", bytes.fromhex("3000")))),
-        ("extensions[5]", put(5, forge.extension("2.5.29.14", b"\x04\x14" + b"someone else's key!!"))),
+        ("extensions[6]", put(6, forge.extension("2.5.29.14", b"\x04\x14" + b"someone else's key!!"))),
         ("extensions[5]", put(5, b"")),
-        ("subjectAltName", put(6, forge.san(forge.dns("payroll.internal"), critical=True))),
-        ("subjectAltName", put(6, forge.extension("2.5.29.18", der.tlv(0x30, forge.dns("payroll.internal"))))),
+        ("extensions[5]", put(5, forge.extension("2.5.29.31", bytes.fromhex("3000")))),
+        ("subjectAltName", put(7, forge.san(forge.dns("payroll.internal"), critical=True))),
+        ("subjectAltName", put(7, forge.extension("2.5.29.18", der.tlv(0x30, forge.dns("payroll.internal"))))),
         ("extensions", with_extensions(lambda found: [*found, forge.extension("2.5.29.31", b"\x30\x00")])),
-        ("extensions", with_extensions(lambda found: [*found, found[6]])),
+        ("extensions", with_extensions(lambda found: [*found, found[7]])),
         ("extensions[0]", with_extensions(lambda found: found[::-1])),
         ("extensions[3]", with_extensions(lambda found: [*found[:3], *found[4:]])),
         ("extensions", with_extensions(lambda found: found[:3])),
@@ -178,7 +181,7 @@ def test_a_name_that_breaks_the_rules_is_found_though_it_was_planned() -> None:
 
 def test_critical_names_without_a_subject() -> None:
     made = plan(common_name=None)
-    assert where(made, put(6, forge.san(forge.dns("payroll.internal")))(leaf.build(made))) == "subjectAltName"
+    assert where(made, put(7, forge.san(forge.dns("payroll.internal")))(leaf.build(made))) == "subjectAltName"
 
 
 def test_every_single_flipped_bit_is_found() -> None:
@@ -225,7 +228,8 @@ def test_the_longest_life_is_inclusive() -> None:
 
 
 def test_a_shape_is_what_pkilint_judges_alike() -> None:
-    one, two = plan(), plan(serial=2**100, names=(Name("dns", "other.internal"),), common_name="other.internal")
+    shard = "http://pki.internal/crl/issuing-1/17.crl"
+    one, two = plan(), plan(serial=2**100, names=(Name("dns", "other.internal"),), common_name="other.internal", crl_url=shard)
     assert lint.shape_of(one) == lint.shape_of(two)
     assert len(lint.shape_of(one).key) == 64
     others = [
@@ -238,6 +242,8 @@ def test_a_shape_is_what_pkilint_judges_alike() -> None:
         plan(names=(Name("dns", "*.internal"),)),
         plan(common_name=None),
         plan(ocsp_url=None),
+        plan(crl_url=None),
+        plan(crl_url="http://pki.internal/crl/issuing-1.crl"),
         plan(aia_url="http://elsewhere.internal/a"),
         plan(not_after=datetime(2050, 1, 1, tzinfo=UTC)),
     ]
@@ -257,7 +263,7 @@ _NAMES = [*((name,) for name in ALL_KINDS), ALL_KINDS, (Name("dns", "localhost")
 @pytest.mark.parametrize("profile", LEAVES)
 @pytest.mark.parametrize("base", ["http://pki.internal", "http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080"])
 def test_every_shape_of_every_profile_passes_pkilint(profile: str, base: str) -> None:
-    places = {"aia_url": f"{base}/issuers/issuing-1.der", "ocsp_url": f"{base}/ocsp"}
+    places = {"aia_url": f"{base}/issuers/issuing-1.der", "ocsp_url": f"{base}/ocsp", "crl_url": f"{base}/crl/issuing-1/3.crl"}
     for kind, names in itertools.product(("P-256", "P-384", "Ed25519", "RSA-2048"), _NAMES if PROFILES[profile].requires_name else [()]):
         for common_name in (None, names[0].value) if names else ("OCSP",):
             made = plan(profile, kind, names=names, common_name=common_name, **places)
@@ -278,10 +284,10 @@ def test_generalized_time_passes_pkilint() -> None:
     [
         ("key_cert_sign|keycertsign|ca_", put(0, forge.extension(forge.BASIC_CONSTRAINTS, bytes.fromhex("30030101ff"), critical=True))),
         ("pkix.authority_key_identifier_extension_absent", with_extensions(lambda found: [*found[:3], *found[4:]])),
-        ("pkix.extension_unparsable|decod|invalid", put(6, forge.extension(forge.SAN, b"\x30\x05junk!"))),
-        ("pkix.duplicate_extension|duplicate", with_extensions(lambda found: [*found, found[6]])),
+        ("pkix.extension_unparsable|decod|invalid", put(7, forge.extension(forge.SAN, b"\x30\x05junk!"))),
+        ("pkix.duplicate_extension|duplicate", with_extensions(lambda found: [*found, found[7]])),
         ("san|subject_alternative_name", with_field(5, forge.EMPTY_NAME)),
-        ("domain_name", put(6, forge.san(forge.dns("a..internal")))),
+        ("domain_name", put(7, forge.san(forge.dns("a..internal")))),
         ("serial", with_field(1, b"\x02\x01\xff")),
     ],
 )  # fmt: skip
