@@ -127,9 +127,11 @@ class IssuanceOrphaned(Event):
 @dataclass(frozen=True)
 class CertificateIssued(Event):
     """A certificate exists and may be fetched. `certificate` base64 DER; `names` as in the SAN, prefixed dns:, ip: or
-    uri:; hashes are hex SHA-256; `renewal_challenge` base64 of 32 public random bytes; `replaces` a serial or None."""
+    uri:; hashes are hex SHA-256; `renewal_challenge` base64 of 32 public random bytes; `replaces` a serial or None;
+    `crl_shard` the sharded CRL that its distribution point names, or None; `challenge_password_hash` what
+    ca.challenges.password_hash makes of the CSR's challengePassword, or None."""
 
-    schema: ClassVar[str] = "quicklime/certificate.issued/1-0-0"
+    schema: ClassVar[str] = "quicklime/certificate.issued/1-0-1"
     serial: str
     issuer: str
     request: str
@@ -147,9 +149,77 @@ class CertificateIssued(Event):
     renewal_challenge: str
     revocation_secret_hash: str
     replaces: str | None
+    crl_shard: int | None
+    challenge_password_hash: str | None
 
     def subject(self) -> str:
         return self.serial
+
+
+@dataclass(frozen=True)
+class CertificateRevoked(Event):
+    """The certificate, or a serial that was signed and never recorded, is not to be trusted from the event's time on.
+    `reason` a name of RFC 5280 §5.3.1; `way` how the caller was authorised, see ca.pki.reasons; `by` the token's id or the
+    operator's name, "" where the holder named nobody; `order` the mass revocation that it belongs to, or None."""
+
+    schema: ClassVar[str] = "quicklime/certificate.revoked/1-0-0"
+    serial: str
+    issuer: str
+    reason: str
+    way: str
+    by: str
+    order: str | None
+
+    def subject(self) -> str:
+        return self.serial
+
+
+@dataclass(frozen=True)
+class RevocationEscalated(Event):
+    """A certificate revoked for a weaker reason turns out to have a compromised key. When it was revoked stays."""
+
+    schema: ClassVar[str] = "quicklime/revocation.escalated/1-0-0"
+    serial: str
+    issuer: str
+    reason: str
+    way: str
+    by: str
+    order: str | None
+
+    def subject(self) -> str:
+        return self.serial
+
+
+@dataclass(frozen=True)
+class RevocationOrdered(Event):
+    """Every certificate that `selection` meets (see ca.mass_revocation.Selection) and that was issued before this event
+    is to be revoked; there were `selected` of them. `order` 16 hex digits."""
+
+    schema: ClassVar[str] = "quicklime/revocation.ordered/1-0-0"
+    order: str
+    selection: dict[str, str | list[str]]
+    selected: int
+    reason: str
+    way: str
+    why: str
+    by: str
+
+    def subject(self) -> str:
+        return self.order
+
+
+@dataclass(frozen=True)
+class RevocationCompleted(Event):
+    """The order is carried out: how many certificates were revoked under it, and how many had only their reason changed."""
+
+    schema: ClassVar[str] = "quicklime/revocation.completed/1-0-0"
+    order: str
+    revoked: int
+    escalated: int
+    by: str
+
+    def subject(self) -> str:
+        return self.order
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ certificate that nobody has seen. After the commit everything can be had again f
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -27,14 +27,15 @@ from eventlog.append import append
 
 from . import keys
 from .events import Event, IssuerActivated, IssuerAdded
-from .models import Activation, Issuer
+from .models import Activation, BlockedKey, Certificate, Issuer
 from .pki import authority, csr
 from .pki.authority import Authority
 from .pki.constraints import Constraints, read
 from .pki.violations import Violation
-from .profiles import PROFILES
+from .profiles import OCSP_SIGNER, PROFILES
 
 ROOT, INTERMEDIATE = "root", "intermediate"
+SELF = "quicklime"  # the owner of what the CA issues to itself
 _YEAR = timedelta(days=365)
 _BACKDATE = timedelta(hours=1)  # room for hosts whose clock is behind, and for leaves, which are backdated less
 
@@ -288,6 +289,7 @@ def check(now: datetime) -> list[str]:
     return [
         *(fault for name in active for fault in _active_faults(issuers[name], now)),
         *(fault for row in idle for fault in _key_faults(row) if keys.path_of(row.name).exists()),
+        *_ocsp_signer_faults(issuers, now),
         *_shared_key_faults(),
     ]
 
@@ -316,6 +318,45 @@ def _key_faults(row: Issuer) -> list[str]:
         return []
     fault = keys.fault(row.name, certificate_of(row).public_key())
     return [fault] if fault else []
+
+
+def _ocsp_signer_faults(issuers: Mapping[str, Issuer], now: datetime) -> Iterable[str]:
+    intermediates = {name: row for name, row in sorted(issuers.items()) if row.kind == INTERMEDIATE}
+    for name in settings.OCSP_SIGNERS.keys() - {"*"} - intermediates.keys():
+        yield f"QUICKLIME_OCSP_SIGNER names {name}, which is no intermediate here; there are: {', '.join(intermediates)}"
+    for name in delegating(intermediates) if settings.ROLE != "web" else ():
+        if fault := ocsp_key_fault(name, now):
+            yield fault
+
+
+def delegating(intermediates: Iterable[str]) -> list[str]:
+    """Those of the intermediates whose responses the settings have signed by a key of their own, and whose own key is here."""
+    return [name for name in intermediates if keys.delegates(name) and keys.path_of(name).exists()]
+
+
+def ocsp_key_fault(issuer: str, now: datetime) -> str | None:
+    """Why the key here that signs OCSP responses in the issuer's name is not the one it should be; None if it is, or if none
+    is certified yet. A key that was lost is not made again before its certificate is revoked: it may have been stolen."""
+    certified = ocsp_keys(issuer, now)
+    if not certified and not keys.ocsp_path_of(issuer).exists():
+        return None
+    way_out = f"; if it is lost, revoke {', '.join(sorted(certified.values()))} as compromised, and another is made" if certified else ""
+    try:
+        own = keys.ocsp_signer(issuer).spki_sha256
+    except keys.KeyFault as fault:
+        return f"{fault}{way_out}"
+    if certified and own not in certified:
+        return f"{keys.ocsp_path_of(issuer)} is not the key that {issuer} certified to sign its OCSP responses: restore that{way_out}"
+    return None
+
+
+def ocsp_keys(issuer: str, now: datetime) -> dict[bytes, str]:
+    """The keys that may sign OCSP responses in the issuer's name now: SHA-256 of the DER SubjectPublicKeyInfo → serial of the
+    newest certificate. Neither revoked nor blocked ones."""
+    rows = Certificate.objects.filter(owner=SELF, issuer=issuer, profile=OCSP_SIGNER, revoked_at=None, not_after__gt=now)
+    found = {bytes(spki): serial for spki, serial in rows.order_by("log_position").values_list("spki_sha256", "serial")}
+    blocked = BlockedKey.objects.filter(spki_sha256__in=list(found)).values_list("spki_sha256", flat=True)
+    return {spki: serial for spki, serial in found.items() if spki not in {bytes(each) for each in blocked}}
 
 
 def _shared_key_faults() -> Iterable[str]:

@@ -29,17 +29,19 @@ from eventlog import fence
 from eventlog.append import NewEvent, append, last_time
 from eventlog.bulk import places, read_rows, update_rows
 
-from . import challenges, keys, shapes, tokens, wakeups
+from . import challenges, keys, renewal, shapes, tokens, wakeups
 from .crash import point
 from .errors import Problem
 from .events import CertificateIssued, IssuanceIntended, IssuanceOrphaned, RequestRejected
 from .models import Activation, BlockedKey, Intent, Issuer, Request, State, Token
+from .pki import crl, leaf
 from .pki import csr as csr_rules
-from .pki import leaf
 from .pki.csr import ParsedCSR
 from .pki.leaf import IssuerFacts, LeafPlan
 from .pki.violations import Violation
-from .policy import Decision, Site, Wanted, decide, require
+from .policy import Decision, Grant, Site, Wanted, decide, decide_ocsp_signer, require, require_renewal
+from .profiles import OCSP_SIGNER
+from .renewal import Old, Proof
 
 log = logging.getLogger(__name__)
 BATCH = 256
@@ -63,7 +65,7 @@ def validate(batch: UUID, now: datetime) -> int:
     """Claim up to BATCH waiting requests for `batch`, fix what each will be, and announce it in the log. Returns how many
     were claimed. Raises LogBehind or ClockBehind, with nothing claimed, while this host must not issue."""
     with transaction.atomic():
-        rows = _waiting("profile", "service", "node", "csr", "not_after", "created_at")
+        rows = _waiting("profile", "service", "node", "not_after", "issuer", "names_as_before", *_RENEWED)
         if not rows:
             return 0
         fence.check()
@@ -78,9 +80,10 @@ def validate(batch: UUID, now: datetime) -> int:
 
 
 def sign(batch: UUID, now: datetime) -> None:
-    """Sign exactly what validate fixed, for those whose token still permits it and whose key was not blocked since."""
+    """Sign exactly what validate fixed, for those whose token still permits it and whose key was not blocked since; a renewal
+    only if it is proven, and what it replaces was not revoked since."""
     with transaction.atomic():
-        rows = _turn(batch, State.VALIDATED, "serial", "issuer", "tbs", "fixed", "updated_at")
+        rows = _turn(batch, State.VALIDATED, "serial", "issuer", "tbs", "fixed", "updated_at", *_RENEWED)
         if not rows:
             return
         fence.check()
@@ -105,19 +108,38 @@ def challenge(batch: UUID, now: datetime) -> None:
 
 
 def record(batch: UUID, now: datetime) -> None:
-    """Append certificate.issued; in the same commit the certificates become fetchable and a checkpoint covers them."""
+    """Append certificate.issued; in the same commit the certificates become fetchable and a checkpoint covers them. What
+    was signed for a key that is blocked since is orphaned instead."""
+    try:
+        _record(batch, now, {})
+    except _BlockedMeanwhile as found:
+        _record(batch, now, found.blocked)
+    point("issued.committed_before_ack")
+
+
+class _BlockedMeanwhile(Exception):
+    """`blocked`: SHA-256 of the SPKI → why."""
+
+    def __init__(self, blocked: dict[bytes, str]) -> None:
+        super().__init__()
+        self.blocked = blocked
+
+
+def _record(batch: UUID, now: datetime, blocked: Mapping[bytes, str]) -> None:
+    """Raises _BlockedMeanwhile, with nothing done, for a key that is blocked and not in `blocked`. It is asked last, under the
+    log's lock, so that no certificate comes after its key was blocked: who revokes all of a key's has found all there are."""
     with transaction.atomic():
         rows = _turn(batch, State.CHALLENGED, *_RECORDED)
         if not rows:
             return
-        events = [_issued(row) for row in rows]
-        for row in rows:
-            row.state = State.ISSUED
-        _store(rows, {"updated_at": now})
+        events = [event for row in rows for event in _recorded(row, blocked)]
+        _store(rows, {"updated_at": now}, "error")
         point("issued.before_commit")
         append(events, now, sign=keys.log_signer())
+        found = _blocked({_spki_sha256(row) for row in rows if row.state == State.ISSUED})
+        if found:
+            raise _BlockedMeanwhile(found)
         _announce_on_commit(rows)
-    point("issued.committed_before_ack")
 
 
 @dataclass(slots=True)
@@ -135,12 +157,16 @@ class Row:
     csr: bytes = b""
     not_after: datetime | None = None
     replaces: str | None = None
+    renewal_proof: bytes | None = None
+    csr_sha256: bytes | None = None
+    names_as_before: bool | None = None
     serial: str = ""
     issuer: str = ""
     tbs: bytes = b""
     fixed: dict[str, Any] | None = None
     signature: bytes = b""
     renewal_challenge: bytes = b""
+    challenge_password_hash: bytes | None = None
     error: dict[str, str] | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -194,17 +220,20 @@ def _reject(row: Row, problem: Problem) -> NewEvent:
 
 @dataclass(frozen=True)
 class _Desk:
-    """What a batch is judged by, read once: the tokens of its rows, the active issuers, the keys that are refused."""
+    """What a batch is judged by, read once: the tokens of its rows, the active issuers, the certificates that are to be
+    replaced, the keys that are refused."""
 
     tokens: dict[str, Token]
     issuers: dict[str, IssuerFacts]
+    olds: dict[str, Old]
     blocked: dict[bytes, str]
     site: Site
 
     @classmethod
     def of(cls, rows: Sequence[Row], parsed: Iterable[ParsedCSR | Problem]) -> _Desk:
-        spkis = {csr.spki_sha256 for csr in parsed if isinstance(csr, ParsedCSR)}
-        return cls(_tokens(rows), active_issuers(), _blocked(spkis), site())
+        olds = _olds(rows)
+        spkis = {csr.spki_sha256 for csr in parsed if isinstance(csr, ParsedCSR)} | _keys_of(olds)
+        return cls(_tokens(rows), active_issuers(), olds, _blocked(spkis), site())
 
 
 def site() -> Site:
@@ -239,6 +268,31 @@ def _blocked(spkis: set[bytes]) -> dict[bytes, str]:
 def _check_blocked(spki_sha256: bytes, blocked: Mapping[bytes, str]) -> None:
     if spki_sha256 in blocked:
         raise Problem("keyBlocked", f"this public key is never certified ({blocked[spki_sha256]})", "csr.key")
+
+
+# --- renewals, before the key is used as at the door
+
+_RENEWED = ("csr", "created_at", "replaces", "renewal_proof", "csr_sha256")
+
+
+def _olds(rows: Iterable[Row]) -> dict[str, Old]:
+    """What the rows replace, by serial."""
+    return renewal.find({row.replaces for row in rows if row.replaces})
+
+
+def _keys_of(olds: Mapping[str, Old]) -> set[bytes]:
+    return {old.spki_sha256 for old in olds.values()}
+
+
+def _renewable(row: Row, serial: str, olds: Mapping[str, Old], blocked: Mapping[bytes, str], now: datetime) -> Old:
+    """What the row replaces, `serial`, if its proof holds, and it may be replaced even now. Late is who asked late, not who
+    waited long. Raises Problem."""
+    proof = Proof(serial, bytes(row.renewal_proof or b""), bytes(row.csr_sha256 or sha256(row.csr).digest()))
+    old = renewal.entitled(proof, olds.get(serial), row.owner)
+    if old.spki_sha256 in blocked:
+        raise Problem("keyBlocked", f"the key that made the proof is blocked ({blocked[old.spki_sha256]})", "proof")
+    renewal.check_renewable(old, row.created_at or now)
+    return old
 
 
 def _validated(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
@@ -281,22 +335,62 @@ def _our_fault(row: Row) -> Problem:
 def _plan(row: Row, csr: ParsedCSR, desk: _Desk, now: datetime) -> LeafPlan:
     decision = _decided(row, csr, desk, now)
     _check_blocked(csr.spki_sha256, desk.blocked)
-    issuer = desk.issuers.get(decision.profile.name)
-    if issuer is None:
-        raise Problem("noIssuer", f"no issuer is active for the profile {decision.profile.name}", "profile")
+    issuer = _issuer(row, desk)
     within_issuer(decision, issuer)
+    serial, channels = secrets.randbits(159) or 1, settings.STATUS_CHANNELS[decision.profile.name]
     return LeafPlan(
-        profile=decision.profile, issuer=issuer, serial=secrets.randbits(159) or 1, not_before=decision.not_before,
+        profile=decision.profile, issuer=issuer, serial=serial, not_before=decision.not_before,
         not_after=decision.not_after, names=decision.names, common_name=decision.common_name, spki=csr.spki,
-        aia_url=f"{settings.AIA_URL}/issuers/{issuer.name}.der", ocsp_url=settings.OCSP_URL or None,
+        aia_url=f"{settings.AIA_URL}/issuers/{issuer.name}.der",
+        ocsp_url=settings.OCSP_URL or None if "ocsp" in channels else None,
+        crl_url=crl.url(settings.CRL_URL, issuer.name, _shard(serial)) if "crl" in channels and settings.CRL_URL else None,
     )  # fmt: skip
+
+
+def _shard(serial: int) -> int | None:
+    """The sharded CRL that will list the certificate for as long as it lives, whatever the settings say later; None: no shards."""
+    return serial % settings.CRL_SHARDS if settings.CRL_SHARDS else None
 
 
 def _decided(row: Row, csr: ParsedCSR, desk: _Desk, now: datetime) -> Decision:
     grant = _live(desk.tokens.get(row.token), now).grant()
+    if row.replaces:
+        return _renewed(row, csr, grant, desk, now)
     require(grant, "issue", now)
+    if row.profile == OCSP_SIGNER:
+        _check_own_key(row, csr)
+        return decide_ocsp_signer(row.issuer, row.not_after, _moment(row, now))
     wanted = Wanted(profile=row.profile, service=row.service, node=row.node, not_after=row.not_after)
     return decide(csr, wanted, grant, desk.site, _moment(row, now))
+
+
+def _renewed(row: Row, csr: ParsedCSR, grant: Grant, desk: _Desk, now: datetime) -> Decision:
+    require_renewal(grant, now)
+    old = _renewable(row, row.replaces or "", desk.olds, desk.blocked, now)
+    renewal.check_changes(old, csr, bool(row.names_as_before))
+    moment = _moment(row, now)
+    return decide(csr, renewal.wanted(old, moment), grant, desk.site, moment)
+
+
+def _check_own_key(row: Row, csr: ParsedCSR) -> None:
+    """Whoever holds a delegated responder's key can sign the status of every certificate of the issuer. So it must be the key
+    that lies sealed here, whatever the row says and however it came there. Raises Problem."""
+    try:
+        own = keys.delegates(row.issuer) and keys.ocsp_signer(row.issuer).public_key == csr.public_key
+    except keys.KeyFault as fault:
+        raise Problem("ocspSignerForeign", f"{fault}", "csr.key") from None
+    if not own:
+        raise Problem("ocspSignerForeign", "only a key that this CA made for its own OCSP responses may sign them", "csr.key")
+
+
+def _issuer(row: Row, desk: _Desk) -> IssuerFacts:
+    """A delegated responder is certified directly by the issuer that delegates (RFC 6960 §4.2.2.2), all others by the active one."""
+    if row.profile == OCSP_SIGNER:
+        return issuer_facts(row.issuer)
+    issuer = desk.issuers.get(row.profile)
+    if issuer is None:
+        raise Problem("noIssuer", f"no issuer is active for the profile {row.profile}", "profile")
+    return issuer
 
 
 def _moment(row: Row, now: datetime) -> datetime:
@@ -326,7 +420,7 @@ def _fix(row: Row, plan: LeafPlan, csr: ParsedCSR, now: datetime) -> NewEvent:
     row.state, row.serial, row.issuer, row.tbs = State.VALIDATED, f"{plan.serial:040x}", plan.issuer.name, linted.tbs
     row.fixed = {
         "names": names, "not_before": _text(plan.not_before), "not_after": _text(plan.not_after),
-        "key_type": csr.key_type, "spki_sha256": csr.spki_sha256.hex(),
+        "key_type": csr.key_type, "spki_sha256": csr.spki_sha256.hex(), "crl_shard": _shard(plan.serial) if plan.status_urls[1] else None,
     }  # fmt: skip
     return IssuanceIntended(
         serial=row.serial, issuer=row.issuer, request=str(row.id), token=row.token, owner=row.owner, profile=row.profile,
@@ -342,7 +436,8 @@ def _text(time: datetime) -> str:
 
 
 def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
-    live, blocked = _tokens(rows), _blocked({_spki_sha256(row) for row in rows})
+    live, olds = _tokens(rows), _olds(rows)
+    blocked = _blocked({_spki_sha256(row) for row in rows} | _keys_of(olds))
     intents = _intents([row.serial for row in rows])
     events: list[NewEvent] = []
     for row in rows:
@@ -350,6 +445,8 @@ def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
             _live(live.get(row.token), now)
             _as_intended(row, intents)
             _check_blocked(_spki_sha256(row), blocked)
+            if row.replaces:
+                _renewable(row, row.replaces, olds, blocked, now)
         except Problem as problem:
             events += [_orphan(row, problem), _reject(row, problem)]
         else:
@@ -388,7 +485,19 @@ def _orphan(row: Row, problem: Problem) -> NewEvent:
 
 # --- record
 
-_RECORDED = ("profile", "service", "node", "replaces", "serial", "issuer", "tbs", "fixed", "signature", "renewal_challenge")
+_RECORDED = (
+    "profile", "service", "node", "replaces", "serial", "issuer", "tbs", "fixed", "signature", "renewal_challenge",
+    "challenge_password_hash",
+)  # fmt: skip
+
+
+def _recorded(row: Row, blocked: Mapping[bytes, str]) -> list[NewEvent]:
+    try:
+        _check_blocked(_spki_sha256(row), blocked)
+    except Problem as problem:
+        return [_orphan(row, problem), _reject(row, problem)]
+    row.state = State.ISSUED
+    return [_issued(row)]
 
 
 def _issued(row: Row) -> NewEvent:
@@ -399,5 +508,7 @@ def _issued(row: Row) -> NewEvent:
         service=row.service, node=row.node, replaces=row.replaces,
         certificate=b64encode(leaf.assemble(bytes(row.tbs), issuer, bytes(row.signature))).decode(),
         renewal_challenge=b64encode(row.renewal_challenge).decode(),
-        revocation_secret_hash=challenges.secret_hash(secret).hex(), **(row.fixed or {}),
+        revocation_secret_hash=challenges.secret_hash(secret).hex(),
+        challenge_password_hash=bytes(row.challenge_password_hash).hex() if row.challenge_password_hash else None,
+        **{"crl_shard": None, **(row.fixed or {})},
     ).new()  # fmt: skip

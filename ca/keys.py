@@ -16,7 +16,8 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache, lru_cache, partial
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
@@ -40,7 +41,8 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519Pri
 PublicKey = keycheck.PublicKey
 KEY_KINDS = keycheck.KINDS
 NAME = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
-_LOG = "_log"  # the underscore keeps it apart from every issuer's name
+_LOG, _OCSP = "_log", "_ocsp-"  # the underscore keeps them apart from every issuer's name
+DELEGATED = "delegated"  # the word of settings.OCSP_SIGNERS for a key that signs OCSP responses in an issuer's name
 
 
 class KeyFault(Exception):
@@ -63,15 +65,17 @@ class Signer:
     """A CA's private key, as far as anybody may use it. The same data always gives the same signature: ECDSA is
     deterministic (RFC 6979), RSA is PKCS #1 v1.5, both with SHA-256, P-384 with SHA-384; so a repeated step repeats bytes.
 
-    `public_key` the pyca public key; `kind` of KEY_KINDS; `algorithm` the DER AlgorithmIdentifier of its signatures.
+    `public_key` the pyca public key; `spki_sha256` the hash of its DER, 32 bytes; `kind` of KEY_KINDS; `algorithm` the DER
+    AlgorithmIdentifier of its signatures.
     Raises Violation for a key of no such kind.
     """
 
-    __slots__ = ("_hash", "_key", "_sign", "algorithm", "kind", "public_key")
+    __slots__ = ("_hash", "_key", "_sign", "algorithm", "kind", "public_key", "spki_sha256")
 
     def __init__(self, key: PrivateKey) -> None:
         self.public_key: PublicKey = key.public_key()
-        self.kind = keycheck.kind_of(self.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+        spki = self.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.kind, self.spki_sha256 = keycheck.kind_of(spki), sha256(spki).digest()
         self.algorithm = SIGNATURE_ALGORITHMS[self.kind]
         self._key = key
         self._hash, self._sign = _scheme(key)
@@ -140,6 +144,28 @@ def issuer_signer(issuer: str) -> Signer:
     return _issuer_signer(settings.KEYS_DIR, issuer)
 
 
+def ocsp_path_of(issuer: str) -> Path:
+    """Where the sealed key lies, or would, that signs OCSP responses in the issuer's name. Raises KeyFault."""
+    path_of(issuer)
+    return _file(_OCSP + issuer)
+
+
+def delegates(issuer: str) -> bool:
+    """Whether the settings have the issuer's OCSP responses signed by a key of their own (RFC 6960 §4.2.2.2)."""
+    return settings.OCSP_SIGNERS.get(issuer, settings.OCSP_SIGNERS["*"]) == DELEGATED
+
+
+def ocsp_signer(issuer: str) -> Signer:
+    """The key that signs OCSP responses in the issuer's name, opened once per process and file: another process may set one
+    aside and make the next at any time. Raises KeyFault."""
+    path = ocsp_path_of(issuer)
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return _ocsp_signer(path, found.st_ino, found.st_mtime_ns)
+
+
 def log_signer() -> LogSigner:
     """The log's key, opened once per process. Raises KeyFault."""
     return _log_signer(settings.KEYS_DIR, settings.LOG_ORIGIN)
@@ -163,7 +189,7 @@ def fault(issuer: str, public_key: object) -> str | None:
 
 def forget() -> None:
     """Open every key again at its next use."""
-    for opened in (_issuer_signer, _log_signer, _revocation_key):
+    for opened in (_issuer_signer, _ocsp_signer, _log_signer, _revocation_key):
         opened.cache_clear()
 
 
@@ -171,6 +197,11 @@ def forget() -> None:
 def _issuer_signer(directory: Path, issuer: str) -> Signer:
     """`directory` is settings.KEYS_DIR: keys of another installation in the same process are not these."""
     return _signer(path_of(issuer))
+
+
+@lru_cache(maxsize=64)
+def _ocsp_signer(path: Path, inode: int, modified: int) -> Signer:
+    return _signer(path)
 
 
 def _signer(path: Path) -> Signer:
@@ -219,6 +250,11 @@ def _wrong_kind(path: Path) -> KeyFault:
     return KeyFault(f"{path} holds a key of no kind that Quicklime signs with ({', '.join(KEY_KINDS)}): restore the right file")
 
 
+def _unreadable(path: Path, error: OSError) -> KeyFault:
+    missing = isinstance(error, FileNotFoundError)
+    return KeyFault(f"{path} is missing: restore it from the backup" if missing else f"{path} cannot be read: {error.strerror}")
+
+
 def _read_private(path: Path) -> bytes:
     """The content of a file that its owner alone can read."""
     try:
@@ -227,10 +263,8 @@ def _read_private(path: Path) -> bytes:
             if mode & 0o077:
                 raise KeyFault(f"{path} is open to others (mode {mode:04o}): chmod 600 {path}, and regard its content as seen")
             return file.read()
-    except FileNotFoundError:
-        raise KeyFault(f"{path} is missing: restore it from the backup") from None
     except OSError as error:
-        raise KeyFault(f"{path} cannot be read: {error.strerror}") from None
+        raise _unreadable(path, error) from None
 
 
 # --- making
@@ -249,6 +283,23 @@ def create(issuer: str, kind: str) -> Signer:
     if signer.kind != kind:
         raise KeyFault(f"{path} is there already and is {signer.kind}, not {kind}: ask for {signer.kind}, or move the file away")
     return signer
+
+
+def create_ocsp_key(issuer: str) -> Signer:
+    """Make the key that signs OCSP responses in the issuer's name, unless it is there; durable before this returns. Of two
+    processes that make it at once, both get the same. Raises KeyFault."""
+    if not ocsp_path_of(issuer).exists():
+        _seal(ocsp_path_of(issuer), _MAKE["P-256"]())
+    return ocsp_signer(issuer)
+
+
+def set_ocsp_key_aside(issuer: str, signer: Signer) -> None:
+    """Have `signer` sign no more, in any process: its file gets another name, made from the key, under which nothing opens it.
+    It is not deleted, so that an investigation can look at it. Raises KeyFault."""
+    path = ocsp_path_of(issuer)
+    if ocsp_signer(issuer).public_key == signer.public_key:  # else another process was faster
+        path.rename(path.with_suffix(f".{signer.spki_sha256.hex()[:16]}.aside"))
+        _sync(path.parent)
 
 
 def create_log_key() -> None:

@@ -47,9 +47,14 @@ class Request(models.Model):
     profile = models.CharField(max_length=32)
     service = models.CharField(max_length=100, blank=True)
     node = models.CharField(max_length=100, blank=True)
-    csr = models.BinaryField()
+    csr = models.BinaryField()  # the bytes of a challengePassword in it are overwritten
+    challenge_password_hash = models.BinaryField(max_length=32, null=True)  # None: there was none, or a weak one
     not_after = models.DateTimeField(null=True)  # as asked; None: the profile's default from the moment of validation
+    # of a renewal, else None: what it replaces, by which right, and whether the names must stay as they were
     replaces = models.CharField(max_length=40, null=True)
+    renewal_proof = models.BinaryField(null=True)
+    csr_sha256 = models.BinaryField(max_length=32, null=True)  # as the proof covers it, where `csr` was changed since
+    names_as_before = models.BooleanField(null=True)
     idempotency_key = models.CharField(max_length=200, null=True)
     body_hash = models.BinaryField(max_length=32)
     created_at = models.DateTimeField()
@@ -59,7 +64,7 @@ class Request(models.Model):
     serial = models.CharField(max_length=40, null=True)
     issuer = models.CharField(max_length=64, null=True)
     tbs = models.BinaryField(null=True)
-    fixed = models.JSONField(null=True)  # {"names", "not_before", "not_after", "key_type", "spki_sha256"}, as the log will say
+    fixed = models.JSONField(null=True)  # {"names", "not_before", "not_after", "key_type", "spki_sha256", "crl_shard"}, as logged
     # set by sign
     signature = models.BinaryField(null=True)
     # set by challenge
@@ -70,7 +75,12 @@ class Request(models.Model):
     objects = RequestQuerySet.as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["token", "idempotency_key"], name="ca_request_idempotent")]
+        constraints = [
+            models.UniqueConstraint(fields=["token", "idempotency_key"], name="ca_request_idempotent"),
+            models.UniqueConstraint(  # one renewal of a certificate; a rejected one makes room for another try
+                fields=["replaces"], condition=models.Q(replaces__isnull=False) & ~models.Q(state=State.REJECTED), name="ca_request_renewal"
+            ),
+        ]
         indexes = [
             models.Index(fields=["state", "id"], name="ca_request_unfinished", condition=models.Q(state__in=UNFINISHED)),
             models.Index(fields=["batch"], name="ca_request_batch", condition=models.Q(state__in=UNFINISHED)),
@@ -160,6 +170,7 @@ class Certificate(models.Model):
     der = models.BinaryField()
     renewal_challenge = models.BinaryField(max_length=32)
     revocation_secret_hash = models.BinaryField(max_length=32)
+    challenge_password_hash = models.BinaryField(max_length=32, null=True)
     replaces = models.CharField(max_length=40, null=True)
     replaced_by = models.CharField(max_length=40, null=True)
     revoked_at = models.DateTimeField(null=True)

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from .errors import Problem
-from .pki.csr import ParsedCSR
+from .pki.csr import MAX_COMMON_NAME, ParsedCSR
 from .pki.names import Name, is_below, shown
-from .profiles import LEAF, PROFILES, Profile
+from .profiles import LEAF, OCSP_SIGNER, PROFILES, Profile
 
 ACTIONS = ("issue", "read", "revoke", "renew", "audit", "log")  # audit: sees the certificates of all owners
 _ANY = "*"
@@ -81,6 +81,11 @@ def require(grant: Grant, action: str, now: datetime) -> None:
         raise Problem("forbidden", f"the token does not permit {action}")
 
 
+def require_renewal(grant: Grant, now: datetime) -> None:
+    """Raise Problem unless the token lives and may renew, or may issue, which is more."""
+    require(grant, "issue" if "issue" in grant.actions else "renew", now)
+
+
 def decide(csr: ParsedCSR, wanted: Wanted, grant: Grant, site: Site, now: datetime) -> Decision:
     """What `csr` gets under `grant`, every rule passed. Raises Problem with the code of the first rule that it breaks. That
     the token lives and may issue is `require`'s; that the issuer lives as long, the caller's, who knows the issuer."""
@@ -91,6 +96,13 @@ def decide(csr: ParsedCSR, wanted: Wanted, grant: Grant, site: Site, now: dateti
     _check_names(csr.names, profile, grant, site)
     not_before, not_after = _validity(wanted.not_after, profile, now)
     return Decision(profile, csr.names, _common_name(csr), not_before, not_after)
+
+
+def decide_ocsp_signer(issuer: str, not_after: datetime | None, now: datetime) -> Decision:
+    """What the CA's own request for a delegated responder of `issuer` gets (RFC 6960 §4.2.2.2). No grant permits this and no
+    client may ask for it: whoever has such a certificate signs the status of all others. Raises Problem."""
+    profile = PROFILES[OCSP_SIGNER]
+    return Decision(profile, (), f"OCSP responder of {issuer}"[:MAX_COMMON_NAME], *_validity(not_after, profile, now))
 
 
 def lifetime_end(lifetime: timedelta, profile: Profile, now: datetime) -> datetime:

@@ -13,6 +13,8 @@ from types import MappingProxyType
 
 from .pki.keycheck import KINDS
 
+CHANNELS = ("ocsp", "crl")  # the ways in which a certificate's status is published
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -35,10 +37,13 @@ class Profile:
     ocsp_no_check: bool = False  # RFC 6960 §4.2.2.2.1: the responder's certificate has no status of its own
     ca: bool = False
     requestable: bool = True  # False: only the CA itself asks for it
+    channels: tuple[str, ...] = CHANNELS  # which of them certificates point to, unless the settings say otherwise
+    renewal_grace: timedelta = timedelta(days=30)  # how long after its end a certificate may still be renewed
+    may_reuse_key: bool = True  # whether a renewed certificate may have its predecessor's key
 
     @property
     def status_pointers(self) -> bool:
-        """Whether certificates say where their status is to be had."""
+        """Whether certificates may say where their status is to be had."""
         return not (self.no_rev_avail or self.ocsp_no_check)
 
 
@@ -48,17 +53,21 @@ _SERVER = Profile(
 )  # fmt: skip
 _CLIENT = replace(_SERVER, name="client", extended_key_usage=("clientAuth",), rsa_key_usage=(), wildcards=False)
 _PEER = replace(_SERVER, name="peer", extended_key_usage=("serverAuth", "clientAuth"))
-_SHORT_LIVED = replace(_PEER, name="short-lived", default=timedelta(days=1), maximum=timedelta(days=7), no_rev_avail=True)
+_SHORT_LIVED = replace(  # its end stands in for revocation: so it ends for good, and takes its key with it
+    _PEER, name="short-lived", default=timedelta(days=1), maximum=timedelta(days=7), no_rev_avail=True, channels=(),
+    renewal_grace=timedelta(0), may_reuse_key=False,
+)  # fmt: skip
 _OCSP_SIGNER = Profile(
     name="ocsp-signer", version=1, extended_key_usage=("OCSPSigning",), default=timedelta(days=30), maximum=timedelta(days=90),
-    name_kinds=(), requires_name=False, ocsp_no_check=True, requestable=False,
+    name_kinds=(), requires_name=False, ocsp_no_check=True, requestable=False, channels=(),
 )  # fmt: skip
 _INTERMEDIATE = Profile(
     name="intermediate", version=1, extended_key_usage=(), key_usage=("keyCertSign", "cRLSign"), name_kinds=(), requires_name=False,
-    default=timedelta(days=5 * 365), maximum=timedelta(days=10 * 365), ca=True, requestable=False,
+    default=timedelta(days=5 * 365), maximum=timedelta(days=10 * 365), ca=True, requestable=False, channels=(),
 )  # fmt: skip
 
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {profile.name: profile for profile in (_SERVER, _CLIENT, _PEER, _SHORT_LIVED, _OCSP_SIGNER, _INTERMEDIATE)}
 )
+OCSP_SIGNER = _OCSP_SIGNER.name
 LEAF = tuple(name for name, profile in PROFILES.items() if profile.requestable)

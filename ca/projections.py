@@ -7,7 +7,7 @@ A handler takes a run of consecutive events of its type; it asks no clock, signs
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -28,8 +28,16 @@ from .models import Activation, BlockedKey, Certificate, CertificateName, Intent
 
 def register() -> None:
     """Make the projection and ca's event schemas known to the log. Called once, when Django starts."""
-    schemas.register_directory(Path(__file__).parent / "schemas")
+    schemas.register_directory(Path(__file__).parent / "schemas", UPCASTERS)
     register_projection(Projection("ca", HANDLERS, MODELS, inline=True))
+
+
+def _issued_1_0_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Before 1-0-1 no certificate named a CRL, and a challengePassword was not looked at."""
+    return {**data, "crl_shard": None, "challenge_password_hash": None}
+
+
+UPCASTERS = {"quicklime/certificate.issued/1-0-0": _issued_1_0_1}
 
 
 def _time(text: str) -> datetime:
@@ -47,7 +55,7 @@ def _issuers_added(events: Sequence[StoredEvent]) -> None:
             not_after=certificate.not_valid_after_utc, position=event.position,
         )  # fmt: skip
         spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        _block(sha256(spki).digest(), "caKey", event.position)
+        _block([(sha256(spki).digest(), "caKey", event.position)])
 
 
 def _issuers_activated(events: Sequence[StoredEvent]) -> None:
@@ -85,7 +93,8 @@ def _intent_row(data: Mapping[str, Any], position: int) -> tuple[Any, ...]:
 
 _CERTIFICATE = (
     "serial", "issuer", "request", "token", "owner", "profile", "service", "node", "names", "not_before", "not_after", "key_type",
-    "spki_sha256", "fingerprint", "der", "renewal_challenge", "revocation_secret_hash", "replaces", "log_position",
+    "spki_sha256", "fingerprint", "der", "renewal_challenge", "revocation_secret_hash", "challenge_password_hash", "replaces",
+    "log_position",
 )  # fmt: skip
 
 
@@ -104,17 +113,28 @@ def _certificate_row(data: Mapping[str, Any], position: int) -> tuple[Any, ...]:
         data["serial"], data["issuer"], UUID(data["request"]), data["token"], data["owner"], data["profile"], data["service"], data["node"],
         data["names"], _time(data["not_before"]), _time(data["not_after"]), data["key_type"], bytes.fromhex(data["spki_sha256"]),
         sha256(der).hexdigest(), der, b64decode(data["renewal_challenge"]), bytes.fromhex(data["revocation_secret_hash"]),
-        data["replaces"], position,
+        data["challenge_password_hash"] and bytes.fromhex(data["challenge_password_hash"]), data["replaces"], position,
     )  # fmt: skip
 
 
+def _certificates_revoked(events: Sequence[StoredEvent]) -> None:
+    """A serial without a certificate, one that was orphaned, meets no row: the log alone keeps its revocation."""
+    rows = [(event.subject, event.time, event.data["reason"]) for event in events]
+    update_rows(Certificate, "serial", ("revoked_at", "reason"), rows)
+
+
+def _revocations_escalated(events: Sequence[StoredEvent]) -> None:
+    update_rows(Certificate, "serial", ("reason",), [(event.subject, event.data["reason"]) for event in events])
+
+
 def _keys_blocked(events: Sequence[StoredEvent]) -> None:
-    for event in events:
-        _block(bytes.fromhex(event.data["spki_sha256"]), event.data["code"], event.position)
+    _block((bytes.fromhex(event.data["spki_sha256"]), event.data["code"], event.position) for event in events)
 
 
-def _block(spki_sha256: bytes, code: str, position: int) -> None:
-    BlockedKey.objects.get_or_create(spki_sha256=spki_sha256, defaults={"code": code, "position": position})
+def _block(keys: Iterable[tuple[bytes, str, int]]) -> None:
+    """Why and when a key was first blocked stays. `keys`: (SHA-256 of the SPKI, code, position)."""
+    rows = [BlockedKey(spki_sha256=spki, code=code, position=position) for spki, code, position in keys]
+    BlockedKey.objects.bulk_create(rows, ignore_conflicts=True)
 
 
 HANDLERS = {
@@ -124,6 +144,8 @@ HANDLERS = {
     "token.revoked": _tokens_revoked,
     "issuance.intended": _issuance_intended,
     "certificate.issued": _certificates_issued,
+    "certificate.revoked": _certificates_revoked,
+    "revocation.escalated": _revocations_escalated,
     "key.blocked": _keys_blocked,
 }
 MODELS = (Issuer, Activation, Token, Intent, Certificate, CertificateName, BlockedKey)

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 
 from django.db import transaction
@@ -20,7 +21,7 @@ from eventlog.bulk import places, read_rows
 from .events import TokenCreated, TokenRevoked
 from .models import Token
 from .policy import ACTIONS
-from .profiles import PROFILES
+from .profiles import LEAF
 
 
 class NoSuchToken(Exception):
@@ -43,7 +44,7 @@ class Scope:
 
     def __post_init__(self) -> None:
         unknown = [action for action in self.actions if action not in ACTIONS]
-        unknown += [profile for profile in self.profiles if profile != "*" and profile not in PROFILES]
+        unknown += [profile for profile in self.profiles if profile != "*" and profile not in LEAF]
         if unknown:
             raise ValueError(f"unknown action or profile: {', '.join(unknown)}")
 
@@ -82,6 +83,12 @@ def recognise(secret: str) -> Token | None:
     """The token that `secret` is, or None; it may have been revoked since. What a token may do never changes, so it is
     read from the database once for each process."""
     return _by_hash(sha256(secret.encode("utf-8", "surrogatepass")).digest())
+
+
+@lru_cache(4096)
+def known(token: str) -> Token:
+    """The token of this id, which exists; it may have been revoked since, see `recognise`."""
+    return Token.objects.get(id=token)
 
 
 def unrevoked(ids: Collection[str]) -> dict[str, Token]:

@@ -8,7 +8,8 @@ from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 
@@ -16,13 +17,14 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def csr(*names: str, key: ec.EllipticCurvePrivateKey | None = None, common_name: str | None = None) -> bytes:
+def csr(*names: str, key: CertificateIssuerPrivateKeyTypes | None = None, common_name: str | None = None) -> bytes:
     """A DER CSR for `names` (an address becomes an iPAddress, something with :// a URI) under a new P-256 key."""
     subject = [x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)] if common_name else []
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(subject))
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
-    return builder.sign(key or new_key(), hashes.SHA256()).public_bytes(Encoding.DER)
+    digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return builder.sign(key or new_key(), digest).public_bytes(Encoding.DER)
 
 
 def _general(name: str) -> x509.GeneralName:

@@ -45,6 +45,11 @@ class Principal:
         return "audit" in self.grant.actions
 
 
+def anybody(request: Request) -> Principal | None:
+    """The caller of a public view that knows tokens, if it sent one."""
+    return cast(Principal | None, request.auth)
+
+
 def principal(request: Request) -> Principal:
     """The caller of a view that is not public."""
     return cast(Principal, request.auth)

@@ -19,8 +19,6 @@ from .parsers import PemParser, Pkcs10Parser, StrictJSONParser
 from .representations import CERTIFICATE_COLUMNS, Row
 from .requests import submit_one
 
-SERIAL_DIGITS = 40
-
 
 class CertificatesView(ApiView):
     """GET and POST certificates/"""
@@ -53,7 +51,7 @@ def _next(request: Request, cursor: str | None) -> str | None:
 def _visible(request: Request, serial: str) -> Row:
     """The row of `serial` (leading zeros may be missing), if the caller may see it. Raises Http404."""
     caller = principal(request)
-    row: Row | None = Certificate.objects.filter(serial=serial.zfill(SERIAL_DIGITS)).values(*CERTIFICATE_COLUMNS).first()
+    row: Row | None = Certificate.objects.filter(serial=representations.full(serial)).values(*CERTIFICATE_COLUMNS).first()
     if row is None or not (caller.sees_all or row["owner"] == caller.grant.owner):
         raise Http404
     return row

@@ -13,11 +13,14 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 
+from ca.pki.reasons import PERMITTED
+
 from .headers import MAX_WAIT
 from .listing import MAX_LIMIT
 from .negotiation import DER, JSON, PEM
 from .problems import CONTENT_TYPE
 from .representations import ACTIVE, EXPIRED, ISSUED, PENDING, REJECTED, REVOKED
+from .revocations import MAX_SECRET
 from .submissions import MAX_DAYS
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -103,6 +106,24 @@ class SubmissionSerializer(serializers.Serializer[Any]):
     node = serializers.CharField(required=False, allow_blank=True)
     validity_days = serializers.IntegerField(required=False, min_value=1, max_value=MAX_DAYS)
     not_after = serializers.DateTimeField(required=False)
+
+
+class RevocationSerializer(serializers.Serializer[Any]):
+    """Either `secret` or `proof`, or a token that may revoke. The proof is a signature by the certificate's key over
+    "quicklime-revocation-v1", a zero byte, the issuer's key id, the serial in 20 bytes and the reason's name."""
+
+    reason = serializers.ChoiceField(PERMITTED["operator"], required=False, default="unspecified", help_text="needed beside a proof")
+    secret = serializers.CharField(required=False, max_length=MAX_SECRET)
+    proof = serializers.CharField(required=False, help_text="base64")
+
+
+class RenewalSerializer(serializers.Serializer[Any]):
+    """The proof is a signature by the key of the certificate that is renewed, ECDSA, RSA (PKCS #1 v1.5 or PSS) with SHA-256 or
+    Ed25519, over "quicklime-renewal-v1", a zero byte, the key id of its issuer, its serial in 20 bytes, its renewal challenge (32
+    bytes, which base64 stands for in the certificate object) and the SHA-256 of the new request's DER."""
+
+    csr = serializers.CharField(help_text="PKCS #10, as PEM or as base64 of the DER")
+    proof = serializers.CharField(help_text="base64")
 
 
 class BulkSerializer(serializers.Serializer[Any]):
@@ -225,6 +246,14 @@ certificates = _described(
 certificate = _described(
     "certificate", "One certificate",
     {(200, JSON): CertificateSerializer} | _text(PEM) | _bytes(DER), parameters=_SERIAL,
+)  # fmt: skip
+renew = _described(
+    "renew", "Ask for its one successor: by its key, with or without a token of its owner",
+    {201: RequestSerializer, 202: RequestSerializer}, request={JSON: RenewalSerializer}, parameters=(*_SERIAL, *_SUBMITTING),
+)  # fmt: skip
+revoke = _described(
+    "revoke", "Revoke it for good; again: the same answer",
+    {200: CertificateSerializer}, request={JSON: RevocationSerializer}, parameters=_SERIAL,
 )  # fmt: skip
 receipt = _described("receipt", "Offline proof that the log holds it", {200: ReceiptSerializer}, parameters=_SERIAL)
 issuers = _described("issuers", "Every root and intermediate", {200: IssuersSerializer})

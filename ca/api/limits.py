@@ -1,4 +1,4 @@
-"""How often one token, and one address with wrong tokens, may call. Counted in each web process by itself.
+"""How often one token, and one address with wrong tokens or wrong secrets, may call. Counted in each web process by itself.
 
 Owns the counts. Must never be a reason for an answer to differ in anything but 429: a limit that is passed changes nothing.
 """
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it imports this module
 
 FAILURES, FAILURES_PER_SECOND = 20, 0.5
+GUESSES, GUESSES_PER_SECOND = 5, 1 / 60  # at the secret of one certificate
+ALL_GUESSES, ALL_GUESSES_PER_SECOND = 50, 0.5
 REMEMBERED = 10_000  # keys; beyond them the one longest unused starts afresh
 
 
@@ -58,7 +60,7 @@ class Buckets:
             self._levels.clear()
 
 
-failures, calls = Buckets(), Buckets()
+failures, calls, guesses, all_guesses = Buckets(), Buckets(), Buckets(), Buckets()
 
 
 def network(address: str) -> str:
@@ -78,6 +80,20 @@ def failure_wait(address: str) -> float:
 def count_failure(address: str) -> None:
     """`address` sent a token that is none."""
     failures.take(network(address), FAILURES_PER_SECOND, FAILURES)
+
+
+def guess_wait(serial: str, address: str) -> float:
+    """Seconds that `address` has to wait after its wrong secrets and proofs, for this certificate or for any; 0.0 if it need
+    not. What others guess does not count: a stranger who tries keeps the holder from nothing."""
+    here = network(address)
+    return max(guesses.wait((serial, here), GUESSES_PER_SECOND, GUESSES), all_guesses.wait(here, ALL_GUESSES_PER_SECOND, ALL_GUESSES))
+
+
+def count_guess(serial: str, address: str) -> None:
+    """`address` sent a secret or proof that does not revoke the certificate `serial`, which need not exist."""
+    here = network(address)
+    guesses.take((serial, here), GUESSES_PER_SECOND, GUESSES)
+    all_guesses.take(here, ALL_GUESSES_PER_SECOND, ALL_GUESSES)
 
 
 class TokenRate(BaseThrottle):

@@ -19,6 +19,7 @@ from django.views import defaults
 from rest_framework import exceptions
 
 from ca.errors import Problem
+from ca.keys import KeyFault
 from ca.pki.violations import Violation
 
 log = logging.getLogger(__name__)
@@ -57,10 +58,12 @@ RULES: Mapping[str, Rule] = {
     "tokenExpired": Rule(401, "The token has expired"),
     "tokenRevoked": Rule(401, "The token was revoked"),
     "forbidden": Rule(403, "The token does not permit this"),
+    "notEntitled": Rule(403, "The secret or proof does not entitle to this"),
     # what is asked
     "notFound": Rule(404, "There is no such thing, or it is not yours to see"),
     "methodNotAllowed": Rule(405, "This method is not allowed here"),
     "notAcceptable": Rule(406, "None of the accepted media types is available"),
+    "alreadyRenewed": Rule(409, "A certificate is renewed once"),
     "lengthRequired": Rule(411, "The body needs a Content-Length"),
     "bodyTooLarge": Rule(413, "The body is too large"),
     "tooManyItems": Rule(413, "Too many items in one request"),
@@ -135,6 +138,9 @@ def to_problem(error: Exception) -> Problem | None:
         return Problem.from_violation(error)
     if isinstance(error, exceptions.Throttled):
         return Problem("tooManyRequests", "wait before the next request", retry_after=math.ceil(getattr(error, "wait", None) or 1))
+    if isinstance(error, KeyFault):
+        log.error("%s", error)
+        return Problem("unavailable", "a key of this server cannot be used just now; repeat the request")
     if isinstance(error, _DATABASE):
         log.error("the database did not answer: %s", error)
         return Problem("unavailable", "the database is not available; repeat the request, a submission under the same Idempotency-Key")

@@ -32,6 +32,11 @@ PENDING, ISSUED, REJECTED = "pending", "issued", "rejected"
 ACTIVE, EXPIRED, REVOKED = "active", "expired", "revoked"
 
 
+def full(serial: str) -> str:
+    """A serial from an address as rows have it, 40 digits: leading zeros may be missing there."""
+    return serial.zfill(40)
+
+
 def time(value: datetime) -> str:
     """RFC 3339, in UTC, to the second. `value` is UTC already, as everything from the database is."""
     return value.isoformat(timespec="seconds")[:19] + "Z"
@@ -58,8 +63,9 @@ def certificate_status(row: Row, now: datetime) -> str:
     return EXPIRED if row["not_after"] < now else ACTIVE
 
 
-def certificate(row: Row, token: str, now: datetime) -> dict[str, Any]:
-    """The certificate object. `token` is the caller's id: the one that requested the certificate also gets its revocation secret."""
+def certificate(row: Row, token: str | None, now: datetime) -> dict[str, Any]:
+    """The certificate object. `token` is the caller's id, None without one: the one that requested the certificate also gets its
+    revocation secret."""
     der = bytes(row["der"])
     shown = {
         "serial": row["serial"],
@@ -109,7 +115,7 @@ def load(ids: Iterable[UUID]) -> dict[UUID, Row]:
     return found
 
 
-def request(request_id: UUID, row: Row | None, token: str, now: datetime) -> dict[str, Any]:
+def request(request_id: UUID, row: Row | None, token: str | None, now: datetime) -> dict[str, Any]:
     """The request object for a row of `load`; None stands for one that nothing is known of yet."""
     shown: dict[str, Any] = {"id": str(request_id), "status": PENDING, "certificate": None, "error": None}
     if row is None:

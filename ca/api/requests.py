@@ -6,7 +6,7 @@ Owns the answers to a submission. The views load, call pipeline.submit, and say 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -23,7 +23,7 @@ from ca.pipeline import Submission
 from ca.pki.violations import Violation
 
 from . import documents, headers, problems, representations, submissions
-from .authentication import Principal, principal
+from .authentication import principal
 from .base import ApiView, answer
 from .parsers import BULK_LIMIT
 from .representations import Row
@@ -48,8 +48,14 @@ class Result:
 def submit_one(request: HttpRequest) -> HttpResponse:
     """POST certificates/"""
     now, caller, seconds = datetime.now(UTC), principal(request), headers.wait(request)
-    outcomes, rows = _submit(caller, [_submission(request, now)], seconds, now)
-    result = _result(outcomes[0], rows or {}, caller, now)
+    submission = _submission(request, now)
+    return answer_one(lambda: pipeline.submit(caller.token, [submission], now), caller.grant.token, seconds, now)
+
+
+def answer_one(submit: Callable[[], list[Request | Problem]], token: str | None, seconds: int, now: datetime) -> HttpResponse:
+    """The answer to a call that asks for one certificate, which `submit` hands in. `token` is the caller's id, None without one."""
+    outcomes, rows = _submit(submit, seconds)
+    result = _result(outcomes[0], rows or {}, token, now)
     response = problems.respond(result.problem) if result.problem else answer(result.request, result.status)
     if result.location:
         response["Location"] = result.location
@@ -67,15 +73,13 @@ def _submission(request: HttpRequest, now: datetime) -> Submission:
     return submissions.from_json(request.data, key, now)
 
 
-def _submit(
-    caller: Principal, asked: Sequence[Submission], seconds: int, now: datetime
-) -> tuple[list[Request | Problem], dict[UUID, Row] | None]:
-    """What pipeline.submit says, and the rows of the requests that have ended; None for the rows if nobody waited. The
+def _submit(submit: Callable[[], list[Request | Problem]], seconds: int) -> tuple[list[Request | Problem], dict[UUID, Row] | None]:
+    """What the pipeline's door says, and the rows of the requests that have ended; None for the rows if nobody waited. The
     `seconds` count from now on (RFC 7240 §4.3), so what submitting takes is part of them."""
     until = time.monotonic() + seconds
     if seconds:
         hub().listen()
-    outcomes = pipeline.submit(caller.token, asked, now)
+    outcomes = submit()
     accepted = [outcome for outcome in outcomes if isinstance(outcome, Request)]
     before = [row.id for row in accepted if row.state in _ENDED]  # under an idempotency key used before
     ended = representations.load(before) if before else {}
@@ -86,11 +90,11 @@ def _submit(
     return outcomes, ended | waited
 
 
-def _result(outcome: Request | Problem, rows: dict[UUID, Row], caller: Principal, now: datetime) -> Result:
+def _result(outcome: Request | Problem, rows: dict[UUID, Row], token: str | None, now: datetime) -> Result:
     if isinstance(outcome, Problem):
         return Result(problems.rule(outcome.code).status, None, outcome, "")
     row = rows.get(outcome.id)
-    shown = representations.request(outcome.id, row, caller.grant.token, now)
+    shown = representations.request(outcome.id, row, token, now)
     here = f"/api/v1/requests/{outcome.id}/"
     if row is None:
         return Result(202, shown, None, here)
@@ -119,10 +123,10 @@ class BulkView(ApiView):
         now, caller, seconds = datetime.now(UTC), principal(request), headers.wait(request)
         asked = _items(request.data, headers.idempotency_key(request), now)
         accepted = [item for item in asked if isinstance(item, Submission)]
-        outcomes, rows = _submit(caller, accepted, seconds, now)
+        outcomes, rows = _submit(lambda: pipeline.submit(caller.token, accepted, now), seconds)
         answers = iter(outcomes)
         merged = [next(answers) if isinstance(item, Submission) else item for item in asked]
-        results = [_item(_result(outcome, rows or {}, caller, now)) for outcome in merged]
+        results = [_item(_result(outcome, rows or {}, caller.grant.token, now)) for outcome in merged]
         return _applied(answer({"results": results}), seconds, rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
-from . import certificates, docs, issuers, log, requests
+from . import certificates, docs, issuers, log, renew, requests, revoke
 
 _ISSUER = r"(?P<name>[A-Za-z0-9_-][A-Za-z0-9._-]{0,63})"
 _api = [
@@ -12,6 +12,8 @@ _api = [
     path("certificates/bulk/", requests.BulkView.as_view(), name="bulk"),
     re_path(r"^certificates/(?P<serial>[0-9a-f]{1,40})/\Z", certificates.CertificateView.as_view(), name="certificate"),
     re_path(r"^certificates/(?P<serial>[0-9a-f]{1,40})/receipt/\Z", certificates.ReceiptView.as_view(), name="receipt"),
+    re_path(r"^certificates/(?P<serial>[0-9a-f]{1,40})/renew/\Z", renew.RenewView.as_view(), name="renew"),
+    re_path(r"^certificates/(?P<serial>[0-9a-f]{1,40})/revoke/\Z", revoke.RevokeView.as_view(), name="revoke"),
     path("requests/<uuid:request_id>/", requests.RequestView.as_view(), name="request"),
     path("issuers/", issuers.IssuersView.as_view(), name="issuers"),
     re_path(rf"^issuers/{_ISSUER}/\Z", issuers.IssuerView.as_view(), name="issuer"),

@@ -22,17 +22,17 @@ _client = Client()  # one, as each loads the middleware anew
 
 
 class Caller:
-    """An HTTP client with one token, or none. `id` is the token's id."""
+    """An HTTP client with one token, or none, at one address. `id` is the token's id."""
 
-    def __init__(self, secret: str | None = None, token: str = "") -> None:
-        self.secret, self.id = secret, token
+    def __init__(self, secret: str | None = None, token: str = "", address: str = "127.0.0.1") -> None:
+        self.secret, self.id, self.address = secret, token, address
 
     def call(self, method: str, path: str, data: Any = b"", content_type: str = "application/json", **headers: str) -> HttpResponse:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.secret is not None:
             named.setdefault("Authorization", f"Bearer {self.secret}")
         where = path if path.startswith("/") else API + path
-        return _client.generic(method, where, data, content_type, headers=named)
+        return _client.generic(method, where, data, content_type, headers=named, REMOTE_ADDR=self.address)
 
     def get(self, path: str, **headers: str) -> HttpResponse:
         return self.call("GET", path, **headers)
@@ -60,6 +60,8 @@ def _fresh_process() -> Iterator[None]:
     yield
     limits.failures.clear()
     limits.calls.clear()
+    limits.guesses.clear()
+    limits.all_guesses.clear()
     authentication._known.clear()
     representations.chain.cache_clear()
     waiting.close()

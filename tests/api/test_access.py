@@ -17,6 +17,8 @@ READ = {"nobody": 401, "alice": 200, "bob": 404, "charlie": 200, "dora": 403, "e
 LIST = {"nobody": 401, "alice": 200, "bob": 200, "charlie": 200, "dora": 403, "eve": 403}
 SUBMIT = {"nobody": 401, "alice": 400, "bob": 400, "charlie": 403, "dora": 400, "eve": 403}
 POLL = {"nobody": 401, "alice": 200, "bob": 404, "charlie": 200, "dora": 404, "eve": 403}
+RENEW = {"nobody": 400, "alice": 400, "bob": 400, "charlie": 400, "dora": 400, "eve": 400}
+REVOKE = {"nobody": 401, "alice": 403, "bob": 403, "charlie": 403, "dora": 403, "eve": 403}
 LOG = {"nobody": 401, "alice": 403, "bob": 403, "charlie": 200, "dora": 403, "eve": 403}
 PUBLIC = dict.fromkeys(READ, 200)
 TABLE: dict[str, dict[str, dict[str, int]]] = {
@@ -24,6 +26,8 @@ TABLE: dict[str, dict[str, dict[str, int]]] = {
     "bulk": {"POST": SUBMIT},
     "certificate": {"GET": READ},
     "receipt": {"GET": READ},
+    "renew": {"POST": RENEW},
+    "revoke": {"POST": REVOKE},
     "request": {"GET": POLL},
     "issuers": {"GET": PUBLIC},
     "issuer": {"GET": PUBLIC},
@@ -55,6 +59,8 @@ def addresses(issued: dict[str, Any], nobody: Caller) -> dict[str, str]:
         "bulk": "certificates/bulk/",
         "certificate": f"certificates/{serial}/",
         "receipt": f"certificates/{serial}/receipt/",
+        "renew": f"certificates/{serial}/renew/",
+        "revoke": f"certificates/{serial}/revoke/",
         "request": f"requests/{issued['id']}/",
         "issuers": "issuers/",
         "issuer": "issuers/issuing-1/",

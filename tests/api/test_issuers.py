@@ -48,7 +48,7 @@ def test_a_root_is_found_by_its_fingerprint_alone(hierarchy: None, nobody: Calle
         "issuers/none/", "issuers/none.pem", "issuers/none.der", "issuers/issuing-1.key", "issuers/issuing-1", "issuers/../issuers/",
         "issuers/%00/", "issuers/issuing-1%0A/", "issuers/ISSUING-1/", "roots/00/", f"roots/{'0' * 64}/", f"roots/{'g' * 64}/",
         f"roots/{'0' * 63}%0a/", "certificates/xyz/", "certificates/FF/", f"certificates/{'1' * 41}/", "certificates/0/", "certificates/1",
-        "certificates/%31%00/", "certificates/\u0661/", "certificates/1/receipt", "certificates/1/renew/", "certificates/1//receipt/",
+        "certificates/%31%00/", "certificates/\u0661/", "certificates/1/receipt", "certificates/1/renewal/", "certificates/1//receipt/",
         "requests/1/", "requests/0190-x/", "requests/01900000-0000-7000-8000-00000000000g/",
         "requests/01900000-0000-7000-8000-000000000000", "", "nothing/", "x" * 20_000,
     ],

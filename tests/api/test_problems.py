@@ -14,6 +14,7 @@ from rest_framework import exceptions
 from ca import tokens
 from ca.api import problems
 from ca.errors import Problem
+from ca.keys import KeyFault
 from ca.pki.violations import Violation
 
 from .conftest import Caller, code
@@ -41,6 +42,7 @@ from .conftest import Caller, code
         (DisallowedHost(), 400, "badRequest"),
         (OperationalError("secret"), 503, "unavailable"),
         (InterfaceError("secret"), 503, "unavailable"),
+        (KeyFault("secret"), 503, "unavailable"),
     ],
 )
 def test_each_exception_has_its_status(error: Exception, status: int, expected: str) -> None:

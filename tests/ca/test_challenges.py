@@ -6,10 +6,13 @@ import base64
 import hashlib
 import hmac
 import re
+import secrets
+from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 
-from ca.challenges import new_renewal_challenge, revocation_secret, secret_hash
+from ca.challenges import STRONG, estimated_bits, new_renewal_challenge, password_hash, revocation_secret, secret_hash
 
 KEY, ISSUER, SERIAL = b"k" * 32, b"i" * 20, "0a" * 20
 
@@ -56,3 +59,41 @@ def test_renewal_challenges_are_32_bytes_and_never_the_same() -> None:
     made = {new_renewal_challenge() for _ in range(100)}
     assert len(made) == 100
     assert {len(challenge) for challenge in made} == {32}
+
+
+# --- challengePassword
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: secrets.token_hex(20), lambda: secrets.token_urlsafe(24), lambda: "".join(secrets.choice("0123456789") for _ in range(60))],
+)
+def test_random_text_is_strong(make: Callable[[], str]) -> None:
+    assert all(estimated_bits(make()) >= STRONG for _ in range(200))
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["", "x", "x" * 255, "hunter2", "hunter2" * 36, "ab" * 100, "0123456789" * 25, "Tr0ub4dor&3", "correct horse battery",
+     secrets.token_hex(10),
+     secrets.token_urlsafe(12)],
+)  # fmt: skip
+def test_what_is_short_or_repeats_itself_is_not(password: str) -> None:
+    assert estimated_bits(password) < STRONG
+
+
+def test_the_estimate_stays_below_what_random_text_holds() -> None:
+    texts = [secrets.token_hex(16) for _ in range(300)]
+    assert max(map(estimated_bits, texts)) < 128
+
+
+def test_password_hash_is_the_documented_hmac() -> None:
+    request = UUID(int=7)
+    message = b"quicklime-challenge-password-v1\0" + bytes(15) + b"\7" + "pässword".encode()
+    assert password_hash(KEY, request, "pässword") == hmac.new(KEY, message, hashlib.sha256).digest()
+    others = {
+        password_hash(KEY, request, "Pässword"),
+        password_hash(KEY, UUID(int=8), "pässword"),
+        password_hash(b"K" * 32, request, "pässword"),
+    }
+    assert len(others | {password_hash(KEY, request, "pässword")}) == 4

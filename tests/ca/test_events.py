@@ -16,7 +16,8 @@ from django.db import transaction
 import ca
 from ca import events
 from ca.models import Certificate, Token
-from eventlog import canonical, projections
+from ca.pki import reasons
+from eventlog import canonical, projections, schemas
 from eventlog.append import NewEvent, append
 from eventlog.models import Event
 
@@ -49,12 +50,48 @@ def test_the_fields_are_those_of_the_newest_schema(kind: type[events.Event]) -> 
 def test_old_examples_still_build_the_inventory() -> None:
     order = ("issuer.added", "issuer.activated", "token.created", "issuance.intended", "certificate.issued", "key.blocked")
     bodies = [json.loads(RECORDED[f"{kind}-1-0-0"]) for kind in order]
+    newest = [(body["subject"], *schemas.upcast(body["schema"], body["data"])) for body in bodies]
     with transaction.atomic():
-        append([NewEvent(body["schema"], body["subject"], body["data"]) for body in bodies], datetime(2026, 1, 1, tzinfo=UTC))
+        append([NewEvent(schema, subject, data) for subject, schema, data in newest], datetime(2026, 1, 1, tzinfo=UTC))
     assert Certificate.objects.get().serial == bodies[4]["subject"]
     assert Token.objects.get().owner == bodies[2]["data"]["owner"]
     assert projections.rebuild("ca") == len(order)
     assert Certificate.objects.get().names == bodies[4]["data"]["names"]
+
+
+@pytest.mark.django_db
+@pytest.mark.unjudged("appends recorded events that no request led to")
+def test_a_certificate_of_the_first_version_and_one_of_today_become_the_same_row() -> None:
+    old, new = (json.loads(RECORDED[f"certificate.issued-{version}"])["data"] for version in ("1-0-0", "1-0-1"))
+    schema, upcast = schemas.upcast("quicklime/certificate.issued/1-0-0", old)
+    assert schema == events.CertificateIssued.schema
+    assert upcast == new | {"crl_shard": None, "challenge_password_hash": None}
+    with transaction.atomic():
+        append([NewEvent(schema, old["serial"], new)], datetime(2026, 1, 1, tzinfo=UTC))
+    assert bytes(Certificate.objects.get().challenge_password_hash or b"").hex() == new["challenge_password_hash"]
+
+
+@pytest.mark.django_db
+@pytest.mark.unjudged("appends recorded events that no request led to")
+def test_examples_of_revocation_build_the_inventory() -> None:
+    bodies = [json.loads(RECORDED[kind]) for kind in ("certificate.issued-1-0-1", "certificate.revoked-1-0-0")]
+    escalated = json.loads(RECORDED["revocation.escalated-1-0-0"])
+    first, second = datetime(2026, 12, 1, tzinfo=UTC), datetime(2026, 12, 2, tzinfo=UTC)
+    with transaction.atomic():
+        append([NewEvent(body["schema"], body["subject"], body["data"]) for body in bodies], first)
+    assert Certificate.objects.get().reason == "superseded"
+    with transaction.atomic():
+        append([NewEvent(escalated["schema"], escalated["subject"], escalated["data"])], second)
+    for _ in range(2):
+        certificate = Certificate.objects.get()
+        assert (certificate.revoked_at, certificate.reason) == (first, "keyCompromise")
+        projections.rebuild("ca")
+
+
+def test_the_reasons_and_ways_of_the_rules_are_those_of_the_schemas() -> None:
+    for name in ("certificate.revoked-1-0-0", "revocation.ordered-1-0-0"):
+        assert SCHEMAS[name]["properties"]["reason"]["enum"] == list(reasons.CODES)
+        assert SCHEMAS[name]["properties"]["way"]["enum"] == list(reasons.PERMITTED)
 
 
 @pytest.mark.django_db

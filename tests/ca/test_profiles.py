@@ -26,8 +26,11 @@ COMMON: dict[str, Any] = {
     "ocsp_no_check": False,
     "ca": False,
     "requestable": True,
+    "channels": ("ocsp", "crl"),
+    "renewal_grace": timedelta(days=30),
+    "may_reuse_key": True,
 }
-INTERNAL = {"name_kinds": (), "requires_name": False, "requestable": False}
+INTERNAL = {"name_kinds": (), "requires_name": False, "requestable": False, "channels": ()}
 EXPECTED: dict[str, dict[str, Any]] = {
     "server": {"extended_key_usage": ("serverAuth",), "rsa_key_usage": ("keyEncipherment",)},
     "client": {"extended_key_usage": ("clientAuth",), "wildcards": False},
@@ -38,6 +41,9 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "default": timedelta(days=1),
         "maximum": timedelta(days=7),
         "no_rev_avail": True,
+        "channels": (),
+        "renewal_grace": timedelta(0),
+        "may_reuse_key": False,
     },
     "ocsp-signer": INTERNAL
     | {

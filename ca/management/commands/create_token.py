@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ca import tokens
 from ca.policy import ACTIONS
-from ca.profiles import PROFILES
+from ca.profiles import LEAF
 
 
 class Command(BaseCommand):
@@ -19,7 +19,7 @@ class Command(BaseCommand):
         parser.add_argument("--owner", required=True, help="whose certificates it makes and sees, for example: team-payments")
         parser.add_argument("--label", default="", help="what it is for, for people")
         parser.add_argument("--action", action="append", choices=ACTIONS, help="repeatable; default: issue, read")
-        parser.add_argument("--profile", action="append", choices=["*", *PROFILES], help="repeatable; default: server")
+        parser.add_argument("--profile", action="append", choices=["*", *LEAF], help="repeatable; default: server")
         parser.add_argument("--name", action="append", help="zone below which it may name hosts, repeatable; default: all zones")
         parser.add_argument("--service", action="append", help="service it may name, repeatable; default: any")
         parser.add_argument("--ip", action="append", default=[], help="IP range it may name, or '*' for all of the CA's")

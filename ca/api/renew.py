@@ -1,0 +1,67 @@
+"""POST certificates/{serial}/renew/: by proof of the old key, with or without a token.
+
+Owns the fields of a renewal and the limit on wrong proofs. Must say the same of a certificate that does not exist, of one whose
+key did not make the proof, and of another owner's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from ca import pipeline
+from ca.errors import Problem
+from ca.pipeline import Renewal
+from ca.pki import csr as csr_rules
+
+from . import documents, headers, limits, representations, revocations
+from .authentication import PUBLIC, anybody
+from .base import ApiView
+from .parsers import StrictJSONParser
+from .requests import answer_one
+
+FIELDS = ("csr", "proof")
+
+
+class RenewView(ApiView):
+    """The proof needs no token. One that is sent says what the successor may be, and whose it is."""
+
+    parser_classes = [StrictJSONParser]
+    actions = {"POST": (PUBLIC,)}
+
+    @documents.renew
+    def post(self, request: Request, serial: str) -> HttpResponse:
+        now, caller, seconds = datetime.now(UTC), anybody(request), headers.wait(request)
+        token = caller.token if caller else None
+        asked = _renewal(request.data, representations.full(serial), headers.idempotency_key(request))
+        address = request.META.get("REMOTE_ADDR", "")
+        wait = limits.guess_wait(asked.serial, address)
+        if wait:
+            raise Problem("tooManyRequests", "too many wrong secrets or proofs from this address", retry_after=math.ceil(wait))
+        try:
+            return answer_one(lambda: [pipeline.renew(token, asked, now)], token.id if token else None, seconds, now)
+        except Problem as problem:
+            if problem.code == "notEntitled":
+                limits.count_guess(asked.serial, address)
+            raise
+
+
+def _renewal(body: Any, serial: str, key: str | None) -> Renewal:
+    """Raises Problem or Violation."""
+    if not isinstance(body, Mapping):
+        raise Problem("malformedJson", "send a JSON object")
+    unknown = sorted(body.keys() - set(FIELDS))
+    if unknown:
+        names = ", ".join(ascii(name[:40]) for name in unknown[:10])
+        raise Problem("unknownField", f"not known here: {names}; known: {', '.join(FIELDS)}", unknown[0][:40])
+    for name in FIELDS:
+        if name not in body:
+            raise Problem("missingField", f"{name}: a renewal needs {' and '.join(FIELDS)}", name)
+        if not isinstance(body[name], str):
+            raise Problem("invalidField", f"{name} is a string", name)
+    return Renewal(serial, csr_rules.to_der(body["csr"]), revocations.signature(body["proof"]), key)

@@ -1,0 +1,65 @@
+"""POST certificates/{serial}/revoke/: by secret, by proof, or by token.
+
+Owns the answers and the limit on guesses. Must say the same, after the same work, of a certificate that does not exist and of
+one whose secret was not guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from django.http import HttpResponse
+from rest_framework import exceptions
+from rest_framework.request import Request
+
+from ca import revocation
+from ca.errors import Problem
+from ca.models import Certificate
+
+from . import documents, limits, representations, revocations
+from .authentication import PUBLIC, Principal, anybody
+from .base import ApiView, answer
+from .parsers import StrictJSONParser
+from .representations import CERTIFICATE_COLUMNS
+from .revocations import Revocation
+
+
+class RevokeView(ApiView):
+    """A secret or a proof needs no token; without either, the token's scope decides."""
+
+    parser_classes = [StrictJSONParser]
+    actions = {"POST": (PUBLIC,)}
+
+    @documents.revoke
+    def post(self, request: Request, serial: str) -> HttpResponse:
+        now, caller, wanted = datetime.now(UTC), anybody(request), revocations.from_json(request.data)
+        serial = representations.full(serial)
+        if wanted.secret is None and wanted.proof is None:
+            _by_token(serial, caller, wanted, now)
+        else:
+            _by_evidence(serial, request.META.get("REMOTE_ADDR", ""), wanted, now)
+        row = Certificate.objects.values(*CERTIFICATE_COLUMNS).get(serial=serial)
+        return answer(representations.certificate(row, caller.grant.token if caller else None, now))
+
+
+def _by_token(serial: str, caller: Principal | None, wanted: Revocation, now: datetime) -> None:
+    if caller is None:
+        raise exceptions.NotAuthenticated
+    revocation.by_token(serial, caller.grant, wanted.reason, now)
+
+
+def _by_evidence(serial: str, address: str, wanted: Revocation, now: datetime) -> None:
+    """Raises Problem; who guessed too often is not heard, right or wrong."""
+    wait = limits.guess_wait(serial, address)
+    if wait:
+        raise Problem("tooManyRequests", "too many wrong secrets or proofs from this address", retry_after=math.ceil(wait))
+    try:
+        if wanted.proof is not None:
+            revocation.by_proof(serial, wanted.proof, wanted.reason, now)
+        elif wanted.secret is not None:
+            revocation.by_secret(serial, wanted.secret, wanted.reason, now)
+    except Problem as problem:
+        if problem.code == "notEntitled":
+            limits.count_guess(serial, address)
+        raise
