@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import psycopg
 
-from benchmarks import bulk, inputs, install, issuance, latency, listing, log, machine, paths, render
+from benchmarks import bulk, crl, inputs, install, issuance, latency, listing, log, machine, ocsp, paths, presign, render, revocation
 from benchmarks.failure import Failed
 from benchmarks.results import Options, Section
 
@@ -21,6 +21,10 @@ SECTIONS: dict[str, Callable[[Section], None]] = {
     "latency": latency.run,
     "log": log.run,
     "list": listing.run,
+    "ocsp": ocsp.run,
+    "presign": presign.run,
+    "revocation": revocation.run,
+    "crl": crl.run,
 }
 MEASURED: dict[str, Callable[[Section], None]] = {**SECTIONS, "peers": issuance.peers}
 OTHERS = {"all": "every section but peers", "peers": "the peers alone", "render": "only write the page", "clean": "remove the filled log"}

@@ -1,8 +1,10 @@
-"""`python -m benchmarks.fill KIND COUNT`: append COUNT events to the log of Quicklime's settings; prints {"seconds"}.
+"""`python -m benchmarks.fill KIND COUNT [SERVICE]`: append COUNT events to the log of Quicklime's settings; prints {"seconds"}.
 
 Runs as a process of its own on the servers' core: 256 events to a commit, each commit with tree and signed checkpoint.
 KIND "issued": certificate.issued with names, hashes and a certificate of the usual size, which ca's projection makes
 rows of in the same commit. The certificates are made up: one signed by a throw-away key, its serial number replaced.
+They are of SERVICE, or of a thousand services.
+KIND "revoked": certificate.revoked, of certificates that are not revoked yet.
 KIND "rejected": request.rejected, of which no projection makes anything. Making events is not timed.
 """
 
@@ -10,11 +12,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 import time
 import uuid
 from base64 import b64encode
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import django
 from cryptography import x509
@@ -26,7 +31,7 @@ _TEMPLATE_SERIAL = int.from_bytes(b"\x5a" * 20)
 _DAYS = 90
 
 
-def main(kind: str, count: int) -> None:
+def main(kind: str, count: int, service: str = "") -> None:
     """Append and report."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quicklime_site.settings")
     django.setup()
@@ -35,21 +40,30 @@ def main(kind: str, count: int) -> None:
     from ca import keys
     from eventlog import append
 
-    sign, make, seconds = keys.log_signer(), {"issued": _issued, "rejected": _rejected}[kind], 0.0
-    template, now = _template(), datetime.now(UTC)
-    for start in range(0, count, BATCH):
-        events = [make(template, start + offset, now) for offset in range(min(BATCH, count - start))]
+    make: dict[str, Callable] = {
+        "issued": lambda: _issued(count, service),
+        "revoked": lambda: _revoked(count),
+        "rejected": lambda: _rejected(count),
+    }
+    sign, events, seconds = keys.log_signer(), make[kind](), 0.0
+    while batch := list(islice(events, BATCH)):
         begun = time.perf_counter()
         with transaction.atomic():
-            append.append([event.new() for event in events], datetime.now(UTC), sign)
+            append.append([event.new() for event in batch], datetime.now(UTC), sign)
         seconds += time.perf_counter() - begun
     print(json.dumps({"seconds": seconds}))
 
 
-def _issued(template: bytes, number: int, now: datetime):
+def _issued(count: int, service: str) -> Iterator:
+    template, now = _template(), datetime.now(UTC)
+    for number in range(count):
+        yield _certificate(template, number, service or f"service{number % 1000}", now)
+
+
+def _certificate(template: bytes, number: int, service: str, now: datetime):
     from ca.events import CertificateIssued
 
-    serial = (b"\x01" + os.urandom(19)).hex()
+    serial = f"{random.randrange(1 << 152, 1 << 159):040x}"  # 20 octets, spread as real ones are
     der = template.replace(_TEMPLATE_SERIAL.to_bytes(20), bytes.fromhex(serial), 1)
     return CertificateIssued(
         serial=serial,
@@ -58,7 +72,7 @@ def _issued(template: bytes, number: int, now: datetime):
         token="benchmark",
         owner="operator",
         profile="server",
-        service=f"service{number % 1000}",
+        service=service,
         node=f"node{number % 50_000}",
         names=[f"dns:node{number}.bench.internal"],
         not_before=_rfc3339(now),
@@ -69,14 +83,26 @@ def _issued(template: bytes, number: int, now: datetime):
         renewal_challenge=b64encode(os.urandom(32)).decode(),
         revocation_secret_hash=os.urandom(32).hex(),
         replaces=None,
+        crl_shard=None,
+        challenge_password_hash=None,
     )
 
 
-def _rejected(_template: bytes, number: int, _now: datetime):
+def _revoked(count: int) -> Iterator:
+    from ca.events import CertificateRevoked
+    from ca.models import Certificate
+
+    rows = Certificate.objects.filter(issuer="issuing-1", revoked_at=None).values_list("serial", flat=True).order_by("serial")
+    for serial in rows[:count]:
+        yield CertificateRevoked(serial=serial, issuer="issuing-1", reason="superseded", way="operator", by="benchmark", order=None)
+
+
+def _rejected(count: int) -> Iterator:
     from ca.events import RequestRejected
 
-    detail = f"node{number}.elsewhere.example lies in no zone of this CA"
-    return RequestRejected(str(uuid.uuid4()), "benchmark", "operator", "nameNotAllowed", detail, "names")
+    for number in range(count):
+        detail = f"node{number}.elsewhere.example lies in no zone of this CA"
+        yield RequestRejected(str(uuid.uuid4()), "benchmark", "operator", "nameNotAllowed", detail, "names")
 
 
 def _rfc3339(time: datetime) -> str:
@@ -102,4 +128,4 @@ def _template() -> bytes:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -29,6 +29,7 @@ def missing_packages() -> list[str]:
     """The Debian packages whose programs are not there."""
     programs = {"cfssl": "golang-cfssl", "wrk": "wrk", "redis-server": "redis-server", "taskset": "util-linux"}
     missing = [package for program, package in programs.items() if not shutil.which(program)]
+    missing += [] if nginx() else ["nginx-light"]
     return missing if any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) else [*missing, "postgresql"]
 
 
@@ -69,6 +70,11 @@ def _django_ca() -> None:
 def django_ca_bin() -> Path:
     """The programs of django-ca's environment."""
     return paths.cache() / "django-ca" / "bin"
+
+
+def nginx() -> str | None:
+    """The program, which lies where the PATH of ordinary users does not look."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
 
 def package_version(name: str) -> str:

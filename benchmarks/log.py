@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import paths
 from benchmarks.failure import Failed
 from benchmarks.fill import BATCH
-from benchmarks.machine import SERVER_CORE, Meter
+from benchmarks.machine import SERVER_CORE, Meter, tree
 from benchmarks.quicklime import Quicklime, Services
 from benchmarks.results import Row, Section
 
@@ -37,17 +37,17 @@ def run(section: Section) -> None:
             measure(section, services, size)
 
 
-def clean() -> None:
-    """Remove the filled cluster."""
-    shutil.rmtree(KEPT, ignore_errors=True)
+def clean(directory: Path = KEPT) -> None:
+    """Remove a filled cluster."""
+    shutil.rmtree(directory, ignore_errors=True)
 
 
-def prepare() -> None:
-    """A first start on the kept cluster, as users make it: tables, hierarchy, keys. Nothing, if that was done."""
-    if (KEPT / "state" / "token").exists():
+def prepare(directory: Path = KEPT) -> None:
+    """A first start on a cluster that is kept, as users make it: tables, hierarchy, keys. Nothing, if that was done."""
+    if (directory / "state" / "token").exists():
         return
     print("  making a Quicklime to fill", flush=True)
-    with Quicklime(KEPT):
+    with Quicklime(directory):
         pass
 
 
@@ -61,8 +61,8 @@ def measure(section: Section, services: Services, size: int) -> None:
     """Fill the log to `size` and take its rows."""
     fill(services, size)
     commands = {
-        "append": [sys.executable, "-m", "benchmarks.fill", "rejected", SAMPLE],
-        "append with inventory": [sys.executable, "-m", "benchmarks.fill", "issued", SAMPLE],
+        "append": filling("rejected", SAMPLE),
+        "append with inventory": filling("issued", SAMPLE),
         "verify_log": [sys.executable, "manage.py", "verify_log"],
         "rebuild ca": [sys.executable, "manage.py", "rebuild", "ca"],
     }
@@ -78,9 +78,14 @@ def fill(services: Services, size: int) -> None:
     if missing <= 0:
         return
     print(f"  appending {missing:,} events", flush=True)
-    timed(services, [sys.executable, "-m", "benchmarks.fill", "issued", missing], missing)
+    timed(services, filling("issued", missing), missing)
     with services.postgres.connect("quicklime") as connection:
         connection.execute("VACUUM ANALYZE")
+
+
+def filling(kind: str, count: int, *service: str) -> list[object]:
+    """The command that appends `count` events: see benchmarks.fill."""
+    return [sys.executable, "-m", "benchmarks.fill", kind, count, *service]
 
 
 def length(services: Services) -> int:
@@ -92,19 +97,19 @@ def timed(services: Services, command: Sequence[object], events: int) -> Row:
     """One run of a command over `events` events on the servers' core: its rate, with its start unless it says how long
     the work itself took, and its peak memory."""
     with Meter([services.postgres]) as meter:
-        output, peak = _run(command, services.environment())
+        output, peak = run_command(command, services.environment())
     report = json.loads(output) if output.startswith("{") else {"seconds": meter.usage.seconds}
     seconds, foreign = report["seconds"], meter.usage.foreign
     return {"per_second": events / seconds, "seconds": seconds, "rss_mb": peak, "events": events, "foreign_cores": foreign}
 
 
-def _run(command: Sequence[object], environment: Mapping[str, str]) -> tuple[str, float]:
-    """(standard output, peak of resident memory in MB) of a command that must succeed."""
-    peak, full = 0.0, ["taskset", "-c", str(SERVER_CORE), *map(str, command)]
+def run_command(command: Sequence[object], environment: Mapping[str, str], cores: Sequence[int] = (SERVER_CORE,)) -> tuple[str, float]:
+    """(standard output, peak of resident memory in MB with that of its children) of a command that must succeed."""
+    peak, full = 0.0, ["taskset", "-c", ",".join(map(str, cores)), *map(str, command)]
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(full, stdout=output, env=dict(environment), cwd=paths.REPOSITORY)
         while process.poll() is None:
-            peak = max(peak, _peak_mb(process.pid))
+            peak = max(peak, sum(map(_peak_mb, tree(process.pid))))
             time.sleep(0.05)
         if process.returncode:
             raise Failed(f"{' '.join(full)} ended with {process.returncode}")
@@ -114,5 +119,8 @@ def _run(command: Sequence[object], environment: Mapping[str, str]) -> tuple[str
 
 def _peak_mb(pid: int) -> float:
     """The high-water mark of a process's memory, 0 once it has ended. It starts anew with each program it becomes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)

@@ -70,7 +70,7 @@ def cpu_seconds(servers: Iterable[Measured]) -> Counter[str]:
     """User and system seconds so far by process name, of the servers' living processes and the children these reaped."""
     total: Counter[str] = Counter()
     for server in servers:
-        for pid in _tree(server.pid):
+        for pid in tree(server.pid):
             try:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -80,7 +80,8 @@ def cpu_seconds(servers: Iterable[Measured]) -> Counter[str]:
     return total
 
 
-def _tree(pid: int) -> Iterator[int]:
+def tree(pid: int) -> Iterator[int]:
+    """A process and all that descend from it."""
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -88,7 +89,7 @@ def _tree(pid: int) -> Iterator[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue  # that thread ended
         for child in found:
-            yield from _tree(int(child))
+            yield from tree(int(child))
 
 
 def _busy(row: str) -> float:

@@ -26,7 +26,8 @@ LIBRARIES = ("Django", "djangorestframework", "celery", "gunicorn", "psycopg", "
 PROCESSES = (  # words of a command line, and what that process is called; the first that fits counts
     (("celery", "beat"), "beat"),
     (("celery", "worker"), "worker"),
-    (("gunicorn", "--threads"), "plain HTTP"),
+    (("ocsp.responder",), "responder"),
+    (("ocsp.responder.generation",), "responder"),
     (("gunicorn",), "web"),
 )
 
@@ -37,9 +38,9 @@ class Up(Server):
     start_seconds, stop_seconds = 180.0, 60.0  # it makes a hierarchy first; it ends its own children in order
 
     def __init__(self, state: Path, port: int, environment: dict[str, str]) -> None:
-        self.state = state
+        self.state, self.http_port = state, free_port()
         program = Path(sys.executable).with_name("quicklime")
-        command = [program, "up", "--state", state, "--https-port", port, "--http-port", free_port(), "--zone", inputs.ZONE]
+        command = [program, "up", "--state", state, "--https-port", port, "--http-port", self.http_port, "--zone", inputs.ZONE]
         super().__init__("quicklime", command, port, env=environment, cwd=paths.REPOSITORY)
 
     def label(self, command: str) -> str:
@@ -103,6 +104,7 @@ class Quicklime(Services):
 
     def _start(self, stack: ExitStack) -> None:
         self._up = stack.enter_context(Up(self.state, free_port(), self.environment()))
+        self.http_port = self._up.http_port
         self.url = f"https://localhost:{self._up.port}"
         self.headers = {"Authorization": f"Bearer {(self.state / 'token').read_text().strip()}", "Prefer": "wait=10"}
         bodies = inputs.bodies("quicklime", request)

@@ -6,12 +6,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bulk, issuance, paths
+from benchmarks import bulk, issuance, ocsp, paths
+from benchmarks.asking import GET, POST, SAMPLE
 from benchmarks.cfssl import Cfssl
 from benchmarks.djangoca import DjangoCA
 from benchmarks.machine import FOREIGN_LIMIT
+from benchmarks.nginx import FILES, ONE_FILE
 from benchmarks.quicklime import Quicklime
+from benchmarks.responders import CfsslResponder, DjangoCAResponder
 from benchmarks.results import Options, Row, load
+from benchmarks.status import QuicklimeResponder
 
 PAGE = paths.REPOSITORY / "docs" / "benchmarks.md"
 STORED, STATELESS = Cfssl(stored=True).name, Cfssl(stored=False).name
@@ -24,7 +28,7 @@ INTRODUCTION = f"""# Benchmarks
 
 ## Method
 
-- All processes of the measured system share core 0: for Quicklime web, worker, beat, plain HTTP, PostgreSQL and Redis; for
+- All processes of the measured system share core 0: for Quicklime web, worker, beat, responder, PostgreSQL and Redis; for
   cfssl also its PostgreSQL; for django-ca also its Celery worker, PostgreSQL and Redis. The load runs on core 1. Loopback only.
 - Every figure is the median of the runs stated. A run during which other processes used more than {FOREIGN_LIMIT:g} cores is taken
   again, up to {Options().tries} times; then the least disturbed one counts. The column "foreign" says what others used.
@@ -41,10 +45,26 @@ INTRODUCTION = f"""# Benchmarks
 - The disk of a virtual machine may acknowledge writes faster than yours (see "disk" below). Batched commits gain more where it is slow.
 """
 
+OCSP_TEXT = f"""\
+Quicklime's responder alone with PostgreSQL and Redis, one process; nginx with one worker, no access log and every file open;
+cfssl with the answers in its memory; django-ca with its answers in Redis. The first three give the very same bytes, signed by
+Quicklime, to CertIDs by SHA-1; django-ca's are by SHA-256 and carry its responder's certificate. Each request asks for another
+certificate, in random order. Of every run {2 * SAMPLE} answers are verified; of all others number and mean size must fit.
+nginx with one file has no name to look up, and all it needs in the processor's cache: no responder's work, but the least that
+HTTP costs. Static files answer no POST, so that both methods are set against its GETs; cfssl answers 400 to every GET of
+RFC 6960. Where the load core is near 1, wrk is the limit, and CPU µs is the figure to compare.
+"""
+OCSP_BARS = (  # peer, its method if it has only one, what is wanted
+    (FILES, GET, "0.6×, aim 0.9×"),
+    (ONE_FILE, GET, "–"),
+    (CfsslResponder.title, POST, "1.3×"),
+    (DjangoCAResponder.title, None, "30×"),
+)
+
 
 def write() -> Path:
     """Write the page; its path."""
-    sections = {name: load(name) for name in ("issuance", "bulk", "latency", "log", "list")}
+    sections = {name: load(name) for name in PARTS}
     parts = [INTRODUCTION, *(part for name, result in sections.items() if result for part in PARTS[name](result))]
     if sections["issuance"]:
         parts.append(_cpu(sections["issuance"], sections["bulk"]))
@@ -146,7 +166,152 @@ def _list(result: Result) -> Iterable[str]:
     yield "Wanted: ≤ 50 ms.\n"
 
 
-PARTS = {"issuance": _issuance, "bulk": _bulk, "latency": _latency, "log": _log, "list": _list}
+def _ocsp(result: Result) -> Iterable[str]:
+    rows = result["rows"]
+    good = [row for row in rows.values() if row["system"] not in ocsp.OTHERS]
+    yield f"## OCSP, {result['facts']['certificates']} certificates\n"
+    yield OCSP_TEXT
+    yield _taken(result)
+    head = ["system", "method", "connections", "requests/s", "p50 ms", "p99 ms", "CPU µs each", "load core", "foreign"]
+    yield _table(head, [_answered(row) for row in good])
+    yield _table(["method", "connections", "Quicklime against", "ratio", "wanted"], _ocsp_ratios(rows))
+    yield (
+        "What deserves no good answer, sent to Quicklime, and good ones without keep-alive: what is too long ends its connection, so\n"
+        "that it is set against these.\n"
+    )
+    yield _table(["asked", "method", "connections", "requests/s", "CPU µs each", "against", "ratio of CPU"], _others(rows))
+    yield "Wanted: unknown issuers and serials, garbage and oversize cost no more than good ones, 1×.\n"
+
+
+def _answered(row: Row) -> list[str]:
+    latency = [_number(row["p50_ms"]), _number(row["p99_ms"])]
+    return [
+        row["system"],
+        row["method"],
+        str(row["connections"]),
+        _number(row["per_second"]),
+        *latency,
+        _number(_cpu_us(row)),
+        *_cores(row),
+    ]
+
+
+def _cpu_us(row: Row) -> float:
+    return 1e3 * sum(row["cpu_ms"].values())
+
+
+def _ocsp_ratios(rows: dict[str, Row]) -> Iterable[list[str]]:
+    """Static files answer GETs only, cfssl POSTs only: each is set against both methods of Quicklime."""
+    for method in (GET, POST):
+        for connections in ocsp.CONNECTIONS:
+            own = rows.get(ocsp.key(QuicklimeResponder.title, method, connections))
+            for peer, by, wanted in OCSP_BARS:
+                other = rows.get(ocsp.key(peer, by or method, connections))
+                if own and other:
+                    yield [method, str(connections), peer, f"{own['per_second'] / other['per_second']:.2f}×", wanted]
+
+
+def _others(rows: dict[str, Row]) -> Iterable[list[str]]:
+    for row in rows.values():
+        than = ocsp.ALONE if row["system"] == ocsp.OVERSIZE else QuicklimeResponder.title
+        good = rows.get(ocsp.key(than, row["method"], row["connections"]))
+        if row["system"] in ocsp.OTHERS and good:
+            first = [row["system"], row["method"], str(row["connections"]), _number(row["per_second"]), _number(_cpu_us(row))]
+            yield [*first, than, f"{_cpu_us(row) / _cpu_us(good):.2f}×"]
+
+
+def _presign(result: Result) -> Iterable[str]:
+    rows = list(result["rows"].values())
+    yield "## Pre-signing, and a responder's start and memory\n"
+    yield (
+        "`manage.py presign --all` signs two responses for each certificate and stores them. On one core it shares core 0 with\n"
+        "PostgreSQL, so that the rate is that of one core for everything; on two cores it has `--processes 2`, of which one does.\n"
+        "django-ca: its own function for one certificate, called 1,000 times.\n"
+    )
+    yield _taken(result)
+    head = [
+        "what",
+        "certificates",
+        "responses/s",
+        "seconds",
+        "of the command µs each",
+        "of PostgreSQL µs each",
+        "peak memory MB",
+        "foreign",
+    ]
+    yield _table(head, [_presigned(row) for row in rows if "per_second" in row])
+    yield "Wanted: ≥ 10,000 responses/s per core, and memory that does not grow with them.\n"
+    yield (
+        "The responder: from its start until it answers right, and the memory (Pss, which counts what processes share once) of all of\n"
+        "its processes, against the bytes of the answers that it holds.\n"
+    )
+    head = ["certificates", "processes", "ready after s", "memory MB", "answers MB", "bytes a certificate", "memory to answers", "foreign"]
+    yield _table(head, [_started(row) for row in rows if "start_seconds" in row])
+    yield "Wanted with 1,000,000 certificates: ready after ≤ 20 s, memory ≤ 1.3× the answers.\n"
+
+
+def _presigned(row: Row) -> list[str]:
+    first = [f"{row['certificates']:,}", _number(row["per_second"])]
+    if "seconds" not in row:
+        return [DjangoCAResponder.title, "1", *first, "–", "–", "–", "–", _number(row["foreign_cores"])]
+    cpu = [_number(1e3 * row["command_cpu_ms"]), _number(1e3 * row["cpu_ms"]["postgresql"])]
+    return [
+        "manage.py presign --all",
+        str(row["cores"]),
+        *first,
+        _number(row["seconds"]),
+        *cpu,
+        _number(row["rss_mb"]),
+        _number(row["foreign_cores"]),
+    ]
+
+
+def _started(row: Row) -> list[str]:
+    counts, columns = [f"{row['certificates']:,}", str(row["processes"])], ("start_seconds", "memory_mb", "answers_mb", "bytes_each")
+    return [*counts, *(_number(row[column]) for column in columns), f"{row['ratio']:.2f}×", _number(row["foreign_cores"])]
+
+
+def _revocation(result: Result) -> Iterable[str]:
+    rows = result["rows"]
+    yield "## From a revocation to the responder\n"
+    yield (
+        "The whole system on core 0. One by one: from the 200 of `POST …/revoke/` (by secret) until the responder says revoked, while\n"
+        "it answers the load. In one command: from the start of `manage.py revoke_certificates` until it says so of the last one.\n"
+    )
+    yield _taken(result)
+    if row := rows.get("one by one"):
+        columns = ("p50_ms", "p99_ms", "worst_ms", "post_p50_ms", "load_per_second", "load_p99_ms", "foreign_cores")
+        head = ["revocations", "p50 ms", "p99 ms", "worst ms", "p50 ms of the POST itself", "load, requests/s", "its p99 ms", "foreign"]
+        yield _table(head, [[str(row["revocations"]), *(_number(row[column]) for column in columns)]])
+        yield "Wanted: p50 ≤ 100 ms, p99 ≤ 1,000 ms, under 50,000 requests/s.\n"
+    if row := rows.get("in one command"):
+        columns = ("seconds", "command_seconds", "foreign_cores")
+        cells = [f"{row['revocations']:,}", *(_number(row[column]) for column in columns)]
+        yield _table(["in one command", "until all are visible s", "of these the command s", "foreign"], [cells])
+        yield "Wanted: ≤ 30 s for 10,000.\n"
+
+
+def _crl(result: Result) -> Iterable[str]:
+    yield "## A CRL\n"
+    yield "Entries read from the database, list built, signed and stored, on core 0 with PostgreSQL; start of Python not included.\n"
+    yield _taken(result)
+    columns = ("seconds", "crl_mb", "rss_mb", "foreign_cores")
+    cells = [[f"{row['entries']:,}", *(_number(row[column]) for column in columns)] for row in result["rows"].values()]
+    yield _table(["entries", "seconds", "size MB", "peak memory MB", "foreign"], cells)
+    yield "Wanted: ≤ 2 s for 100,000.\n"
+
+
+PARTS = {
+    "issuance": _issuance,
+    "bulk": _bulk,
+    "latency": _latency,
+    "log": _log,
+    "list": _list,
+    "ocsp": _ocsp,
+    "presign": _presign,
+    "revocation": _revocation,
+    "crl": _crl,
+}
 
 
 def _cpu(issued: Result, posted: Result | None) -> str:

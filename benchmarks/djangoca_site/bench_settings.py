@@ -1,6 +1,7 @@
 """Django settings of the django-ca peer. Read by its own environment, never by Quicklime."""
 
 import os
+from datetime import timedelta
 
 _redis = os.environ["BENCH_REDIS"]
 SECRET_KEY, DEBUG, USE_TZ, TIME_ZONE, ALLOWED_HOSTS = "only-for-benchmarks-" + "x" * 40, False, True, "UTC", ["*"]
@@ -50,5 +51,6 @@ SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410"]
 LOGGING_CONFIG = None
 CA_ENABLE_REST_API, CA_DEFAULT_HOSTNAME = True, "ca.example.org"
 CA_USE_CELERY = os.environ.get("BENCH_CELERY") == "1"  # off while the CA is made: no worker runs yet
+CA_OCSP_RESPONSE_CACHE_EXPIRES = timedelta(days=4) if os.environ.get("BENCH_PRESIGNED") == "1" else None
 CELERY_BROKER_URL, CELERY_RESULT_BACKEND = f"{_redis}/0", f"{_redis}/1"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
