@@ -18,3 +18,4 @@ app.conf.update(
     beat_schedule=schedule.BEAT,
 )
 app.autodiscover_tasks()
+app.autodiscover_tasks(related_name="ocsp_signers")  # above the pipeline, which ca.tasks lies below

@@ -14,13 +14,18 @@ import secrets
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from ca.profiles import CHANNELS, PROFILES
+
 ROLES = ("web", "worker", "manage")
+OCSP_SIGNERS = ("issuer", "delegated")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _LONGEST_SOCKET = 100  # sun_path holds 108 bytes with its NUL (unix(7)); Redis adds a suffix while it starts
+_ISSUER = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
@@ -70,6 +75,13 @@ def _optional_path(text: str) -> Path | None:
     return Path(text).absolute() if text else None
 
 
+def _served_path(text: str) -> Path | None:
+    """nginx has no way to write "$" in a path, and others only quoted."""
+    if not re.fullmatch(r"[A-Za-z0-9/._-]*", text):
+        raise ValueError("give a path of letters, digits and / . _ -, as it stands in a configuration of nginx")
+    return _optional_path(text)
+
+
 def _split(text: str) -> SplitResult | None:
     """The URL's parts, None for what is no URL. urllib's own messages are dropped: they may repeat a password."""
     try:
@@ -94,6 +106,21 @@ def _public_url(text: str) -> str:
     if urlsplit(url).path:
         raise ValueError("give scheme, host and port only: the API is served from the root of its host")
     return url
+
+
+def _ocsp_signers(text: str) -> dict[str, str]:
+    """Issuer → issuer or delegated; "*" stands for those that are not named."""
+    signers: dict[str, str] = {}
+    for word in _words(text):
+        name, _, who = word.rpartition("=")
+        if who not in OCSP_SIGNERS or ("=" in word and not _ISSUER.fullmatch(name)):
+            raise ValueError(f"{word!r} is neither issuer, delegated nor NAME=issuer or NAME=delegated with an intermediate's name")
+        if (name or "*") in signers:
+            raise ValueError(f"it says twice who signs for {name or 'the others'}")
+        signers[name or "*"] = who
+    if not signers:
+        raise ValueError("give issuer, delegated, or for example: issuing-1=delegated,issuing-2=issuer")
+    return {"*": OCSP_SIGNERS[0], **signers}
 
 
 def _optional_http_url(text: str) -> str:
@@ -142,6 +169,24 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return cast
 
 
+def _hours(low: int, high: int) -> Callable[[str], timedelta]:
+    return lambda text: timedelta(hours=_whole(low, high)(text))
+
+
+def _channels(text: str) -> dict[str, tuple[str, ...]]:
+    """Profile → the channels its certificates point to: the profile's own, unless `text` names others."""
+    table = {name: profile.channels for name, profile in PROFILES.items()}
+    for word in _words(text):
+        name, _, chosen = word.partition("=")
+        channels = () if chosen == "none" else tuple(chosen.split("+"))
+        if name not in PROFILES or len(set(channels)) < len(channels) or not set(channels) <= set(CHANNELS):
+            raise ValueError(f"{word!r} is not PROFILE={'+'.join(CHANNELS)}, one of them or none, for example: server=crl,client=none")
+        if channels and not PROFILES[name].channels:
+            raise ValueError(f"certificates of the profile {name} have no status to point to")
+        table[name] = channels
+    return table
+
+
 def _role(text: str) -> str:
     if text not in ROLES:
         raise ValueError(f"give one of {', '.join(ROLES)}")
@@ -170,6 +215,18 @@ VARIABLES = (
     Variable("QUICKLIME_PUBLIC_URL", _public_url, "https://localhost:8443", "where clients reach the API"),
     Variable("QUICKLIME_AIA_URL", _http_url("http"), "http://localhost:8080", "plain-HTTP base, written into certificates, of issuers"),
     Variable("QUICKLIME_OCSP_URL", _optional_http_url, "", "OCSP URL written into certificates; unset: none is written"),
+    Variable("QUICKLIME_OCSP_HOURS", _hours(2, 240), "24", "how long an OCSP response is valid; the next one comes before half of it"),
+    Variable("QUICKLIME_OCSP_SIGNER", _ocsp_signers, "issuer",
+             "who signs OCSP responses: issuer, delegated (a key of its own), or by name: issuing-1=delegated,issuing-2=issuer"),
+    Variable("QUICKLIME_OCSP_NONCES", _whole(0, 1_000), "0",
+             "OCSP responses with a nonce that one host has signed per second; further ones come without it"),
+    Variable("QUICKLIME_CRL_URL", _optional_http_url, "", "base URL of the CRLs, written into certificates; unset: none is written"),
+    Variable("QUICKLIME_CRL_SHARDS", _whole(0, 1000), "0",
+             "how many parts the CRL that new certificates point to is divided into; 0: they point to the full one"),
+    Variable("QUICKLIME_CRL_HOURS", _hours(2, 240), "24", "how long a CRL is valid; the next one comes before half of it"),
+    Variable("QUICKLIME_STATUS_CHANNELS", _channels, "",
+             "profiles whose certificates point to other channels than ocsp+crl, for example: server=crl,client=none"),
+    Variable("QUICKLIME_STATUS_DIR", _served_path, "", "where OCSP answers, CRLs and issuers lie as files for nginx; unset: nowhere"),
     Variable("QUICKLIME_ALLOWED_HOSTS", _hosts, "", "further Host names the API answers to, besides the public URL's and loopback"),
     Variable("SECRET_KEY", _secret_key, "", "Django's secret; unset: made once in the state directory"),
     Variable("QUICKLIME_KEYS", _optional_path, "", "directory of the sealed keys; unset: keys/ in the state directory"),
@@ -244,7 +301,12 @@ def database(url: str, state: Path, pool: int) -> dict[str, Any]:
         "OPTIONS": {
             "pool": {"min_size": 1, "max_size": pool, "timeout": 2, "reconnect_timeout": 1},
             "connect_timeout": 2,
-            "server_side_binding": True,  # statements are prepared once for each connection, and arrays travel in binary
+            # a server that vanished without a word is given up within seconds: who waits for it would go on with what it knew
+            "keepalives_idle": 3,
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 5000,
+            "server_side_binding": True,  # arrays travel in binary; no statement is prepared, which was measured not to pay
         },
     }
 

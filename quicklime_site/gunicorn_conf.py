@@ -1,4 +1,4 @@
-"""gunicorn's configuration for the API and for plain HTTP: `gunicorn -c python:quicklime_site.gunicorn_conf …`.
+"""gunicorn's configuration for the API: `gunicorn -c python:quicklime_site.gunicorn_conf …`.
 
 Owns threads, time limits and TLS. Bind addresses and the certificate file come from the command line.
 """

@@ -22,6 +22,7 @@ from django_celery_beat.models import PeriodicTask
 
 from ca.models import UNFINISHED, Request, Shape
 from eventlog import fence, projections
+from ocsp import crls, presign, publishing
 
 STALLED, BEAT_LOST, LATE = 60.0, 90.0, 3.0  # seconds: a request unfinished, no beat, no answer
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def look(now: datetime) -> Report:
     began = time.monotonic()
     try:
         report |= {"projections": _projections(), "requests": _requests(now), "shapes": _shapes(), "log": _log(), "beat": _beat(now)}
+        report |= {"ocsp": _ocsp(now), "crl": _crls(now)}
     except (DatabaseError, InterfaceError) as error:
         return report | {"database": {"ok": False, "error": type(error).__name__}}
     return report | {"database": {"ok": True, "milliseconds": round((time.monotonic() - began) * 1000, 1)}}
@@ -137,6 +139,23 @@ def _log() -> Check:
     except fence.LogBehind:
         return {"ok": False, "error": "the log is behind a checkpoint that was published: see manage.py accept_log_loss"}
     return {"ok": True}
+
+
+def _ocsp(now: datetime) -> Check:
+    """Answers that are signed too late, for a time to come, or not at all, and the nextUpdate of those that are due first. What
+    beat and worker make good within the minute is no fault."""
+    found = presign.backlog(now)
+    late = {"overdue_seconds": settings.OCSP_VALIDITY.total_seconds() / 4, "revoked_unsigned_seconds": 60, "missing_seconds": 60,
+            "unread_seconds": 60, "ahead": 1}  # fmt: skip
+    behind = found._asdict() | {"next_update": found.next_update and found.next_update.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    files = {"files_behind": publishing.behind()} if settings.STATUS_DIR else {}
+    return {"ok": all(behind[name] < most for name, most in late.items()), **behind, **files}
+
+
+def _crls(now: datetime) -> Check:
+    """CRLs that should have been followed by the next by now, and the first nextUpdate of all."""
+    overdue, soonest = crls.overdue(now), crls.soonest(now)
+    return {"ok": not overdue, "overdue": len(overdue), "next_update": soonest and soonest.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
 def _beat(now: datetime) -> Check:

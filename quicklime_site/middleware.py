@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
-MACHINES = ("/api/", "/log/", "/livez", "/readyz")
+MACHINES = ("/api/", "/log/", "/ocsp", "/crl/", "/livez", "/readyz")
 _Next = Callable[[HttpRequest], HttpResponse]
 
 

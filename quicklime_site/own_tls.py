@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ca import pipeline, tokens
 from ca.errors import Problem
+from ca.hierarchy import SELF
 from ca.models import Certificate, Issuer, Request, State, Token
 
 from . import files
 
-OWNER, LABEL = "quicklime", "the web server's own certificate"
+LABEL = "the web server's own certificate"
 
 
 class Refused(Exception):
@@ -92,7 +93,7 @@ def chain(certificate: Certificate) -> Iterator[bytes]:
 
 
 def _submit(csr: bytes, hosts: Sequence[str], now: datetime) -> UUID:
-    (answer,) = pipeline.submit(_token(hosts, now), [pipeline.Submission(csr=csr, service=OWNER, node="web")], now)
+    (answer,) = pipeline.submit(_token(hosts, now), [pipeline.Submission(csr=csr, service=SELF, node="web")], now)
     if isinstance(answer, Problem):
         raise Refused(str(answer))
     return answer.id
@@ -102,13 +103,13 @@ def _token(hosts: Sequence[str], now: datetime) -> Token:
     """The standing permission for just these names. Its secret is dropped unseen, so nobody else can ever use it."""
     names = [host for host in hosts if not _is_ip(host)]
     ips = [str(ipaddress.ip_network(host)) for host in hosts if _is_ip(host)]
-    live = Token.objects.filter(owner=OWNER, label=LABEL, revoked_at=None)
+    live = Token.objects.filter(owner=SELF, label=LABEL, revoked_at=None)
     for token in live:
         if (token.names, token.ips) == (names, ips):
             return token
-        tokens.revoke(token.id, now, by=OWNER, why="the web server has other names now")
-    scope = tokens.Scope(actions=("issue",), names=names, profiles=("server",), services=(OWNER,), ips=ips)
-    token_id, _ = tokens.create(LABEL, OWNER, scope, now, by=OWNER)
+        tokens.revoke(token.id, now, by=SELF, why="the web server has other names now")
+    scope = tokens.Scope(actions=("issue",), names=names, profiles=("server",), services=(SELF,), ips=ips)
+    token_id, _ = tokens.create(LABEL, SELF, scope, now, by=SELF)
     return Token.objects.get(id=token_id)
 
 

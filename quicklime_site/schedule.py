@@ -1,7 +1,8 @@
 """Queues and the periodic tasks, as data.
 
 Owns the order of the queues: a worker looks at later steps first, so that a batch that began ends before another begins;
-on one first-in-first-out queue a backlog would run breadth-first, with nothing finished until everything is signed.
+on one first-in-first-out queue a backlog would run breadth-first, with nothing finished until everything is signed. Before all
+of them comes `status`: a revocation, which is little work, waits for no issuance.
 """
 
 from __future__ import annotations
@@ -10,14 +11,24 @@ from typing import Any
 
 from kombu import Queue
 
-QUEUES = ("record", "challenge", "sign", "validate", "upkeep")
+QUEUES = ("status", "record", "challenge", "sign", "validate", "upkeep")
 TASK_QUEUES = tuple(Queue(name) for name in QUEUES)
 ROUTES = {f"ca.{step}": {"queue": step} for step in ("validate", "sign", "challenge", "record")} | {
     "ca.resume": {"queue": "upkeep"},
     "ca.checkpoint": {"queue": "upkeep"},
+    "ca.tend_ocsp_signers": {"queue": "upkeep"},
+    "ocsp.follow": {"queue": "status"},
+    "ocsp.fresh": {"queue": "status"},
+    "ocsp.presign": {"queue": "upkeep"},
 }
+# Seconds. A message that waited longer than its period is worthless, as the next one is due; but its end is by the clock of who
+# sends it, and judged by that of who receives it. So it is far more than their clocks may differ, and a repeated task does little:
+# after an outage of the workers those of EXPIRES are there, some hundreds, and done within seconds.
+EXPIRES = 600
 BEAT: dict[str, dict[str, Any]] = {
-    # a message that waited longer than its period is worthless: the next one is due
-    "resume": {"task": "ca.resume", "schedule": 2.0, "options": {"expires": 10}},
-    "checkpoint": {"task": "ca.checkpoint", "schedule": 10.0, "options": {"expires": 30}},
+    "resume": {"task": "ca.resume", "schedule": 2.0, "options": {"expires": EXPIRES}},
+    "checkpoint": {"task": "ca.checkpoint", "schedule": 10.0, "options": {"expires": EXPIRES}},
+    "ocsp follow": {"task": "ocsp.follow", "schedule": 1.0, "options": {"expires": EXPIRES}},
+    "ocsp presign": {"task": "ocsp.presign", "schedule": 10.0, "options": {"expires": EXPIRES}},
+    "ocsp signers": {"task": "ca.tend_ocsp_signers", "schedule": 60.0, "options": {"expires": EXPIRES}},
 }

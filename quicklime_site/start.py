@@ -49,7 +49,7 @@ def run(boss: Supervisor, signing: Mapping[str, str], keyless: Mapping[str, str]
     say("web server")
     _wait(boss, lambda: _tended(own), "the worker issues no certificate for the web server: see its lines above")
     _start_servers(boss, keyless, ports, own)
-    _wait(boss, ports.answer, "the web server does not answer: see its lines above")
+    _wait(boss, ports.answer, "the web server or the OCSP responder does not answer: see their lines above")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: boss.request_stop())
     say(welcome.text(roots, ports))
@@ -124,9 +124,8 @@ def _start_workers(boss: Supervisor, signing: Mapping[str, str], keyless: Mappin
 def _start_servers(boss: Supervisor, environ: Mapping[str, str], ports: Ports, own: OwnTLS) -> None:
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:quicklime_site.gunicorn_conf", "quicklime_site.wsgi:application"]
     tls = ["--certfile", str(own.path), "--keyfile", str(own.path)]
-    plain = {**environ, "DJANGO_SETTINGS_MODULE": "quicklime_site.plain_settings"}
     boss.start(Child("web", [*gunicorn, "--bind", ports.bind(ports.https), *tls], environ))
-    boss.start(Child("plain HTTP", [*gunicorn, "--bind", ports.bind(ports.http), "--threads", "16"], plain))
+    boss.start(Child("OCSP responder", [sys.executable, "-m", "ocsp.responder", "--bind", ports.bind(ports.http)], environ))
 
 
 def _tended(own: OwnTLS) -> bool:

@@ -50,7 +50,9 @@ def environment(base: Mapping[str, str], state: Path | None, zones: Sequence[str
         "DJANGO_SETTINGS_MODULE": "quicklime_site.settings",
         "QUICKLIME_LOG_LEVEL": "WARNING",  # the foreground belongs to what a person should see
         "QUICKLIME_PUBLIC_URL": f"https://{ports.authority(ports.https)}",
-        "QUICKLIME_AIA_URL": f"http://{ports.authority(ports.http)}",
+        "QUICKLIME_AIA_URL": (plain := f"http://{ports.authority(ports.http)}"),
+        "QUICKLIME_OCSP_URL": f"{plain}/ocsp",
+        "QUICKLIME_CRL_URL": f"{plain}/crl",
         **base,
         "QUICKLIME_ROLE": "worker",
     }

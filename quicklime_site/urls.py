@@ -13,6 +13,7 @@ handler500 = "ca.api.problems.server_error"
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="docs")),
     path("", include("ca.api.urls")),
+    path("", include("ocsp.urls")),
     path("admin/", admin.site.urls),
     path("livez", health.livez),
     path("readyz", health.readyz),

@@ -23,6 +23,14 @@ WRONG = {
     "QUICKLIME_PUBLIC_URL": ("localhost:8443", "https://ca.internal"),
     "QUICKLIME_AIA_URL": ("https://ca.internal", "http://ca.internal"),
     "QUICKLIME_OCSP_URL": ("ocsp.internal", "http://ca.internal"),
+    "QUICKLIME_OCSP_HOURS": ("241", "from 2 to 240"),
+    "QUICKLIME_CRL_URL": ("https://ca.internal/crl", "http://ca.internal"),
+    "QUICKLIME_CRL_SHARDS": ("1001", "from 0 to 1000"),
+    "QUICKLIME_CRL_HOURS": ("1", "from 2 to 240"),
+    "QUICKLIME_STATUS_CHANNELS": ("server=mail", "'server=mail' is not PROFILE=ocsp+crl"),
+    "QUICKLIME_OCSP_SIGNER": ("issuing-1:delegated", "'issuing-1:delegated' is neither issuer, delegated nor NAME=issuer"),
+    "QUICKLIME_OCSP_NONCES": ("many", "from 0 to 1000"),
+    "QUICKLIME_STATUS_DIR": ("/srv/$host", "letters, digits and"),
     "SECRET_KEY": ("short", "at least 50"),
     "QUICKLIME_LOG_ORIGIN": ("my log", "without spaces"),
     "QUICKLIME_LOG_PUBLIC": ("maybe", "1 or 0"),
@@ -152,3 +160,33 @@ def test_database_urls() -> None:
     assert (full["NAME"], full["USER"], full["PASSWORD"], full["HOST"], full["PORT"]) == ("quick", "ca", "p@ss", "db.internal", "5433")
     assert env.database("postgresql://ca@/quick?host=/run/pg", Path("/s"), 4)["HOST"] == "/run/pg"
     assert env.database("sqlite:////srv/x.sqlite3", Path("/s"), 4)["NAME"] == "/srv/x.sqlite3"
+
+
+# --- status channels
+
+
+def test_every_profile_has_its_channels() -> None:
+    assert env.read({})["QUICKLIME_STATUS_CHANNELS"] == {
+        "server": ("ocsp", "crl"), "client": ("ocsp", "crl"), "peer": ("ocsp", "crl"),
+        "short-lived": (), "ocsp-signer": (), "intermediate": (),
+    }  # fmt: skip
+
+
+def test_channels_of_a_profile_can_be_others() -> None:
+    table = env.read({"QUICKLIME_STATUS_CHANNELS": "server=crl, client=none peer=crl+ocsp"})["QUICKLIME_STATUS_CHANNELS"]
+    assert (table["server"], table["client"], table["peer"]) == (("crl",), (), ("crl", "ocsp"))
+
+
+@pytest.mark.parametrize(
+    "text", ["server", "server=", "=crl", "web=crl", "server=crl+", "server=crl+crl", "server=ocsp,crl", "server=ocsp|crl"]
+)
+def test_channels_that_are_none(text: str) -> None:
+    with pytest.raises(env.SettingError, match="server=crl,client=none"):
+        env.read({"QUICKLIME_STATUS_CHANNELS": text})
+
+
+@pytest.mark.parametrize("profile", ["short-lived", "ocsp-signer", "intermediate"])
+def test_no_channels_for_what_has_no_status(profile: str) -> None:
+    with pytest.raises(env.SettingError, match=f"profile {profile} have no status"):
+        env.read({"QUICKLIME_STATUS_CHANNELS": f"{profile}=crl"})
+    assert env.read({"QUICKLIME_STATUS_CHANNELS": f"{profile}=none"})["QUICKLIME_STATUS_CHANNELS"][profile] == ()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.test import Client
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from ca.models import Request, Shape, State, new_request_id
 from eventlog import fence, projections
+from eventlog.append import NewEvent, append
 from eventlog.models import Cursor
+from ocsp import feed, publishing
+from ocsp.models import Feed, Response, Status
 from quicklime_site import health
 
 db = pytest.mark.django_db
@@ -41,6 +45,7 @@ def request(state: State, age: timedelta) -> None:
 @db
 @pytest.mark.usefixtures("hierarchy", "beat")
 def test_a_sound_installation_is_ready() -> None:
+    projections.catch_up("ocsp")
     report = health.look(NOW)
     assert red(report) == []
     assert report["beat"]["seconds_ago"] == 3
@@ -174,3 +179,95 @@ def test_livez_needs_nothing() -> None:
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_health_is_only_read(path: str) -> None:
     assert Client().post(path).status_code == 405
+
+
+SERIAL = "1" * 40
+
+
+def response(**more: Any) -> None:
+    row = {"serial": SERIAL, "issuer": "issuing-1", "revoked": False, "this_update": NOW, "next_update": NOW + timedelta(hours=5),
+           "refresh_at": NOW, "sha1": b"a", "sha256": b"b", "revision": 1}  # fmt: skip
+    Response.objects.create(**row | more)
+
+
+@db
+@pytest.mark.usefixtures("beat")
+@pytest.mark.parametrize(("hours", "expected"), [(-1, []), (5.9, []), (6.1, ["ocsp"])])
+def test_answers_that_nobody_makes_anew(hours: float, expected: list[str]) -> None:
+    response(refresh_at=NOW - timedelta(hours=hours))
+    report = health.look(NOW)
+    assert red(report) == expected
+    assert report["ocsp"]["overdue_seconds"] == max(0, hours) * 3600
+    assert report["ocsp"]["next_update"] == "2026-03-01T17:00:00Z"
+
+
+@db
+@pytest.mark.usefixtures("beat")
+@pytest.mark.parametrize(("minutes", "expected"), [(4.9, []), (5.1, ["ocsp"])])
+def test_answers_of_a_time_to_come(minutes: float, expected: list[str]) -> None:
+    begin = NOW + timedelta(minutes=minutes)
+    response(this_update=begin, next_update=begin + timedelta(hours=24), refresh_at=begin + timedelta(hours=6))
+    report = health.look(NOW)
+    assert red(report) == expected
+    assert report["ocsp"]["ahead"] == len(expected)
+
+
+@db
+@pytest.mark.usefixtures("beat")
+def test_files_that_fall_behind_are_counted(settings: Any, tmp_path: Path) -> None:
+    response(refresh_at=NOW + timedelta(hours=1), revision=7)
+    Feed.objects.create(id=1, revision=7)
+    assert "files_behind" not in health.look(NOW)["ocsp"]
+    settings.STATUS_DIR = tmp_path
+    assert health.look(NOW)["ocsp"]["files_behind"] == 7
+    publishing.publish(NOW)
+    assert health.look(NOW)["ocsp"]["files_behind"] == 1, "its issuer is not known yet"
+
+
+@db
+@pytest.mark.usefixtures("beat")
+@pytest.mark.parametrize(("seconds", "expected"), [(59, []), (61, ["ocsp"])])
+def test_a_revocation_that_nobody_signs(seconds: int, expected: list[str]) -> None:
+    at = NOW - timedelta(seconds=seconds)
+    response(revoked=True, this_update=at, next_update=at, refresh_at=feed.AT_ONCE, sha1=b"", sha256=b"")
+    report = health.look(NOW)
+    assert red(report) == expected
+    assert report["ocsp"]["revoked_unsigned_seconds"] == seconds
+
+
+def orphaned(at: datetime) -> int:
+    with transaction.atomic():
+        data = {"serial": SERIAL, "issuer": "issuing-1", "request": "r", "code": "c"}
+        (event,) = append([NewEvent("quicklime/issuance.orphaned/1-0-0", SERIAL, data)], at)
+    return event.position
+
+
+@db
+@pytest.mark.usefixtures("beat")
+@pytest.mark.parametrize(("seconds", "expected"), [(59, []), (61, ["ocsp"])])
+def test_an_event_that_status_does_not_show(seconds: int, expected: list[str]) -> None:
+    orphaned(NOW - timedelta(seconds=seconds))
+    report = health.look(NOW)
+    assert red(report) == expected
+    assert report["ocsp"]["unread_seconds"] == seconds
+
+
+@db
+@pytest.mark.usefixtures("beat")
+@pytest.mark.parametrize(("seconds", "expected"), [(59, []), (61, ["ocsp"])])
+def test_a_certificate_without_an_answer(seconds: int, expected: list[str]) -> None:
+    first_of_a_round = datetime.fromtimestamp(NOW.timestamp() // 600 * 600, UTC)
+    position = orphaned(first_of_a_round - timedelta(seconds=seconds))
+    projections.catch_up("ocsp")
+    Status.objects.all().delete()
+    Status.objects.create(serial="0" * 39 + "1", issuer="issuing-1", state="issued", profile="server", channels="", position=position)
+    report = health.look(first_of_a_round)
+    assert red(report) == expected
+    assert (report["ocsp"]["missing"], report["ocsp"]["missing_seconds"]) == (1, seconds)
+
+
+@db
+@pytest.mark.usefixtures("hierarchy", "beat")
+def test_answers_for_a_million_are_not_counted(django_assert_max_num_queries: Any) -> None:
+    with django_assert_max_num_queries(9):
+        health._ocsp(NOW)

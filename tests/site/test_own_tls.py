@@ -93,7 +93,7 @@ def test_a_rejected_request_is_told_and_then_asked_anew(own: OwnTLS) -> None:
 
 
 def test_its_token_is_for_these_names_only_and_goes_when_they_change(issued: OwnTLS, tmp_path: Path) -> None:
-    first = Token.objects.get(owner=own_tls.OWNER)
+    first = Token.objects.get(owner=own_tls.SELF)
     assert (first.actions, first.profiles, first.names, first.ips) == (
         ["issue"],
         ["server"],
@@ -103,20 +103,20 @@ def test_its_token_is_for_these_names_only_and_goes_when_they_change(issued: Own
     OwnTLS(tmp_path / "other.pem", ("localhost",)).tend(datetime.now(UTC))
     first.refresh_from_db()
     assert first.revoked_at is not None
-    assert Token.objects.get(owner=own_tls.OWNER, revoked_at=None).names == ["localhost"]
+    assert Token.objects.get(owner=own_tls.SELF, revoked_at=None).names == ["localhost"]
 
 
 def test_a_renewal_uses_the_token_it_has(issued: OwnTLS) -> None:
     begin, end = leaf(issued).not_valid_before_utc, leaf(issued).not_valid_after_utc
     assert issued.tend(begin + (end - begin) * 0.7) is False
-    assert Token.objects.filter(owner=own_tls.OWNER).count() == 1
+    assert Token.objects.filter(owner=own_tls.SELF).count() == 1
 
 
 def test_without_its_token_it_makes_another(issued: OwnTLS) -> None:
-    tokens.revoke(Token.objects.get(owner=own_tls.OWNER).id, datetime.now(UTC), by="alice", why="test")
+    tokens.revoke(Token.objects.get(owner=own_tls.SELF).id, datetime.now(UTC), by="alice", why="test")
     issued.path.unlink()
     assert issued.tend(datetime.now(UTC)) is False
-    assert Token.objects.filter(owner=own_tls.OWNER).count() == 2
+    assert Token.objects.filter(owner=own_tls.SELF).count() == 2
 
 
 # --- the server's side

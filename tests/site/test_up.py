@@ -35,6 +35,8 @@ def test_the_defaults_of_an_empty_environment() -> None:
     assert environ["QUICKLIME_ZONES"] == "internal,localhost"
     assert environ["QUICKLIME_PUBLIC_URL"] == "https://localhost:8443"
     assert environ["QUICKLIME_AIA_URL"] == "http://localhost:8080"
+    assert environ["QUICKLIME_OCSP_URL"] == "http://localhost:8080/ocsp"
+    assert environ["QUICKLIME_CRL_URL"] == "http://localhost:8080/crl"
 
 
 @pytest.mark.parametrize(
