@@ -25,7 +25,7 @@ from cryptography import x509
 from django.conf import settings
 from django.db import Error, connection, transaction
 
-from eventlog import fence
+from eventlog import clock, fence
 from eventlog.append import NewEvent, append, last_time
 from eventlog.bulk import places, read_rows, update_rows
 
@@ -45,7 +45,7 @@ from .renewal import Old, Proof
 
 log = logging.getLogger(__name__)
 BATCH = 256
-CLOCK_SKEW = timedelta(minutes=5)
+CLOCK_SKEW = clock.SKEW
 _AHEAD = timedelta(seconds=30)  # less than the profiles' backdating, so that no certificate begins in the future
 
 
@@ -63,7 +63,7 @@ def waiting() -> int:
 
 def validate(batch: UUID, now: datetime) -> int:
     """Claim up to BATCH waiting requests for `batch`, fix what each will be, and announce it in the log. Returns how many
-    were claimed. Raises LogBehind or ClockBehind, with nothing claimed, while this host must not issue."""
+    were claimed. Raises LogBehind, ClockBehind or ClockApart, with nothing claimed, while this host must not issue."""
     with transaction.atomic():
         rows = _waiting("profile", "service", "node", "not_after", "issuer", "names_as_before", *_RENEWED)
         if not rows:
@@ -132,6 +132,7 @@ def _record(batch: UUID, now: datetime, blocked: Mapping[bytes, str]) -> None:
         rows = _turn(batch, State.CHALLENGED, *_RECORDED)
         if not rows:
             return
+        clock.check(now)  # the certificates' OCSP responses are signed with this commit
         events = [event for row in rows for event in _recorded(row, blocked)]
         _store(rows, {"updated_at": now}, "error")
         point("issued.before_commit")
@@ -197,6 +198,7 @@ STEPS = {State.VALIDATED: sign, State.SIGNED: challenge, State.CHALLENGED: recor
 def _check_clock(now: datetime, newest: datetime | None) -> None:
     if newest is not None and now < newest - CLOCK_SKEW:
         raise ClockBehind(f"the clock says {now:%Y-%m-%dT%H:%M:%SZ}, the newest event is of {newest:%Y-%m-%dT%H:%M:%SZ}: set the clock")
+    clock.check(now)
 
 
 def _store(rows: Sequence[Row], same: Mapping[str, Any], *columns: str) -> None:

@@ -8,7 +8,6 @@ a handler writes its tables; it signs nothing, sends nothing and asks no clock.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from types import TracebackType
@@ -42,6 +41,10 @@ class Projection:
 
     def _handler(self, event: StoredEvent) -> Handler:
         return self.handlers[event.type]
+
+
+class CursorHeld(Exception):
+    """Another process reads on, or rebuilds, and the caller does not wait for it."""
 
 
 class Status(NamedTuple):
@@ -84,21 +87,26 @@ def apply_inline(stored: Sequence[StoredEvent]) -> None:
                 _follow(projection, _locked_cursor(projection))
 
 
-def catch_up(name: str) -> int:
-    """Read on to the log's end; how many events that took. Any number of processes may call it: they take turns.
+def catch_up(name: str, *, wait: bool = True) -> int:
+    """Read on to the log's end; how many events that took. Any number of processes may call it: they take turns. Without
+    `wait`, raises CursorHeld at once where it is not the caller's turn; on SQLite, whose writers queue anyway, it waits.
 
     Raises what a handler raised, or schemas.UnknownSchema, once it is noted in the cursor's row; everything before the
     offending event is applied and committed. The next call tries that event again.
     """
     projection, total = _registered[name], 0
     while True:
-        with suppress(Exception):  # nothing is lost: event by event, below, it is raised again and the cursor stops exactly there
-            while done := _step(projection, events.CHUNK):
+        try:
+            while done := _step(projection, events.CHUNK, wait):
                 total += done
             return total
+        except CursorHeld:
+            raise
+        except Exception:  # noqa: S110 (nothing is lost: event by event, below, it is raised again and the cursor stops exactly there)
+            pass
         with _Noting(projection):
             for _ in range(events.CHUNK):
-                if not _step(projection, 1):
+                if not _step(projection, 1, wait):
                     return total
                 total += 1
 
@@ -115,13 +123,13 @@ def rebuild(name: str, progress: Progress | None = None) -> int:
         return _follow(projection, cursor, progress)
 
 
-def _step(projection: Projection, limit: int) -> int:
+def _step(projection: Projection, limit: int, wait: bool) -> int:
     """Apply at most `limit` events and commit; how many. At the log's end it takes no lock: whoever appends meanwhile
     calls catch_up() afterwards."""
     if Cursor.objects.filter(name=projection.name, position__gte=head.size()).exists():
         return 0
     with transaction.atomic():
-        return _advance(projection, _locked_cursor(projection), limit)
+        return _advance(projection, _locked_cursor(projection, wait), limit)
 
 
 def _follow(projection: Projection, cursor: Cursor, progress: Progress | None = None) -> int:
@@ -152,11 +160,13 @@ def _concerns(projection: Projection, kind: str) -> bool:
     return False
 
 
-def _locked_cursor(projection: Projection) -> Cursor:
+def _locked_cursor(projection: Projection, wait: bool = True) -> Cursor:
     """The cursor, locked until the transaction ends. Who appends holds the sequencer's lock when it comes here; nobody takes
-    the two in the other order."""
-    rows = Cursor.objects.select_for_update().filter(name=projection.name)
+    the two in the other order. Raises CursorHeld rather than wait, where the caller does not."""
+    rows = Cursor.objects.select_for_update(skip_locked=not wait).filter(name=projection.name)
     cursor = rows.first()
+    if cursor is None and not wait and Cursor.objects.filter(name=projection.name).exists():
+        raise CursorHeld(f"another process reads on for {projection.name}")
     if cursor is None:  # its first run; two of them agree on one row
         Cursor.objects.bulk_create([Cursor(name=projection.name)], ignore_conflicts=True)
         cursor = rows.get()
@@ -179,5 +189,5 @@ class _Noting:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is not None and issubclass(kind, Exception):
+        if kind is not None and issubclass(kind, Exception) and not issubclass(kind, CursorHeld):  # who holds it would be waited for
             Cursor.objects.filter(name=self._name).update(error=f"{kind.__name__}: {error}"[:2_000])

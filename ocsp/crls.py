@@ -62,8 +62,8 @@ def publish_due(now: datetime) -> bool:
     """Make the CRLs that are due, those about compromised keys first, for about a tenth of a second. True if some are left.
     None is made while the projection cannot read on to the log's end: half of what the log says is worse than nothing."""
     try:
-        projections.catch_up("ocsp")
-    except Exception:  # noted in the projection's row, where readiness looks
+        projections.catch_up("ocsp", wait=False)
+    except Exception:  # noted in the projection's row, where readiness looks; or another process reads on
         return False
     until = time.monotonic() + _SLICE
     left = sorted(_due(now), key=lambda due: not due.urgent)

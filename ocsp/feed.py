@@ -23,6 +23,7 @@ from django.db import connection, models, transaction
 
 from ca.crash import point
 from eventlog.bulk import places, read_rows
+from eventlog.clock import SKEW
 
 from .models import Feed, Response
 
@@ -117,12 +118,15 @@ def sign_again(serials: Collection[str]) -> None:
 
 
 def forget(expired: Collection[str], now: datetime) -> None:
-    """Delete the answers about certificates that expired; one that may still be given is kept until its nextUpdate."""
+    """Delete the answers about certificates that expired; one that may still be given is kept until its nextUpdate. One of a
+    time that has not come is not given."""
     if not expired:
         return
-    rows = Response.objects.filter(serial__in=expired)
-    rows.filter(next_update__lte=now).delete()
-    rows.filter(next_update__gt=now).update(refresh_at=models.F("next_update"))
+    with transaction.atomic():
+        _next_revision()  # whoever stores answers locks their rows in another order
+        rows = Response.objects.filter(serial__in=expired)
+        rows.filter(models.Q(next_update__lte=now) | models.Q(this_update__gt=now + SKEW)).delete()
+        rows.update(refresh_at=models.F("next_update"))
 
 
 def adapted(row: Sequence[object]) -> list[Any]:

@@ -80,6 +80,7 @@ class Response(models.Model):
         indexes = [
             models.Index(fields=["revision"], name="ocsp_response_revision"),
             models.Index(fields=["refresh_at"], name="ocsp_response_refresh"),
+            models.Index(fields=["this_update"], name="ocsp_response_this_update"),
         ]
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from django.db.models import Min
 
 from eventlog.bulk import places, read_rows
+from eventlog.clock import SKEW
 from eventlog.models import Cursor, Event
 
 from . import feed
@@ -35,12 +36,14 @@ _ANSWERED = "state IN ('issued', 'revoked')"
 # The inner join passes over answers to certificates of which the projection has not read yet.
 _DUE = f"""WHERE {_ANSWERED} AND serial IN (
     SELECT r.serial FROM ocsp_response AS r JOIN ocsp_status AS s ON s.serial = r.serial
-    WHERE r.refresh_at <= %s {{able}} ORDER BY r.refresh_at LIMIT %s)"""  # noqa: S608 (constants)
+    WHERE {{which}} LIMIT %s)"""  # noqa: S608 (constants)
+_OF_AGE, _AHEAD = "r.refresh_at <= %s {able} ORDER BY r.refresh_at", "r.this_update > %s {able} ORDER BY r.this_update"
 _FROM = f"""WHERE serial > %s AND serial < %s AND {_ANSWERED} AND (not_after IS NULL OR not_after > %s)
     AND profile NOT IN ({places(UNANSWERED)}) {{which}} ORDER BY serial LIMIT %s"""
 # Which serials a walk over all of them stops at.
 MISSING = "AND NOT EXISTS (SELECT 1 FROM ocsp_response AS r WHERE r.serial = ocsp_status.serial)"
-MISSING_OR_DUE = "AND NOT EXISTS (SELECT 1 FROM ocsp_response AS r WHERE r.serial = ocsp_status.serial AND r.refresh_at > %s)"
+MISSING_OR_DUE = """AND NOT EXISTS (SELECT 1 FROM ocsp_response AS r WHERE r.serial = ocsp_status.serial
+    AND r.refresh_at > %s AND r.this_update <= %s)"""
 EVERYTHING = ""
 
 
@@ -60,10 +63,20 @@ class Walked(NamedTuple):
 
 def sign_due(before: datetime, now: datetime) -> Due:
     """One slice of the answers that were due at `before`, the longest due first. Those of expired certificates are dropped."""
+    return _sign_due(_OF_AGE, before, now)
+
+
+def sign_ahead(now: datetime) -> Due:
+    """One slice of the answers of a time that has not come, made by a host whose clock was ahead. No client takes them, and
+    they would be due far too late."""
+    return _sign_due(_AHEAD, now + SKEW, now)
+
+
+def _sign_due(which: str, at: datetime, now: datetime) -> Due:
     answers, deadline, stored = Answers(now), time.monotonic() + BUDGET, 0
     while True:
         known = len(answers.unable)
-        rows = _due(before, answers.unable)
+        rows = _due(which, at, answers.unable)
         alive = [row for row in rows if row.not_after is None or row.not_after > now]
         feed.forget({row.serial for row in rows} - {row.serial for row in alive}, now)
         ready, looked_at = _signed(alive, answers, deadline)
@@ -84,11 +97,10 @@ def _sign_walked(rows: Sequence[Wanted], answers: Answers, budget: float) -> Wal
 
 
 def sign_slice(now: datetime, after: str = FIRST) -> str | None:
-    """What beat has done every few seconds: a slice of what is due; else of what is missing from `after` on, FIRST standing
-    for the newest and then for the part of all serials whose turn it is. Where to go on, None when there is nothing more to
-    do now."""
-    due = sign_due(now, now)
-    if due.more:
+    """What beat has done every few seconds: a slice of what is of a time to come, or due; else of what is missing from `after`
+    on, FIRST standing for the newest and then for the part of all serials whose turn it is. Where to go on, None when there
+    is nothing more to do now."""
+    if sign_ahead(now).more or sign_due(now, now).more:
         return after
     answers = Answers(now)
     if after == FIRST and _sign_walked(_recently_missing(now), answers, BUDGET).stored:
@@ -125,13 +137,14 @@ def parts(count: int) -> list[tuple[str, str]]:
 class Backlog(NamedTuple):
     """How far presigning is behind: for how long the answer due first has been due, a revoked serial has had no answer, a
     certificate none at all. `unread_seconds`: the age of the oldest event that Status does not show yet. `missing` counts
-    those seen now. `next_update` of what is due first."""
+    those seen now, `ahead` at most SLICE of the answers of a time that has not come. `next_update` of what is due first."""
 
     overdue_seconds: float
     revoked_unsigned_seconds: float
     missing: int
     missing_seconds: float
     unread_seconds: float
+    ahead: int
     next_update: datetime | None
 
 
@@ -140,11 +153,12 @@ def backlog(now: datetime) -> Backlog:
     due = Response.objects.filter(refresh_at__gt=feed.AT_ONCE).order_by("refresh_at").first()
     withdrawn = Response.objects.filter(refresh_at=feed.AT_ONCE, next_update__lte=now).aggregate(since=Min("this_update"))["since"]
     lacking = missing(now)
+    ahead = Response.objects.filter(this_update__gt=now + SKEW)[:SLICE].count()
     cursor = Cursor.objects.filter(name="ocsp").values_list("position", flat=True).first() or 0
     return Backlog(
         overdue_seconds=_seconds(due.refresh_at if due else None, now), revoked_unsigned_seconds=_seconds(withdrawn, now),
         missing=len(lacking), missing_seconds=_age(min((row.position for row in lacking), default=None), now),
-        unread_seconds=_age(cursor + 1, now), next_update=due.next_update if due else None,
+        unread_seconds=_age(cursor + 1, now), ahead=ahead, next_update=due.next_update if due else None,
     )  # fmt: skip
 
 
@@ -157,8 +171,15 @@ def _seconds(since: datetime | None, now: datetime) -> float:
 
 
 def is_late(now: datetime) -> bool:
-    """Whether answers are due for so long that a worker busy with other things must make them first."""
-    return Response.objects.filter(refresh_at__lte=now - LATE).exists()
+    """Whether answers are due for so long, or of a time to come, that a worker busy with other things must make them first."""
+    rows = Response.objects
+    return rows.filter(refresh_at__lte=now - LATE).exists() or rows.filter(this_update__gt=now + SKEW).exists()
+
+
+def sign_late(now: datetime) -> None:
+    """One slice of these."""
+    if not sign_ahead(now).more:
+        sign_due(now - LATE, now)
 
 
 def _signed(rows: Sequence[Wanted], answers: Answers, deadline: float) -> tuple[list[Ready], int]:
@@ -172,9 +193,9 @@ def _signed(rows: Sequence[Wanted], answers: Answers, deadline: float) -> tuple[
     return ready, len(rows)
 
 
-def _due(before: datetime, unable: Collection[str]) -> list[Wanted]:
+def _due(which: str, at: datetime, unable: Collection[str]) -> list[Wanted]:
     able = f"AND r.issuer NOT IN ({places(unable)})" if unable else ""
-    return _read(_DUE.format(able=able), before, *unable, SLICE)
+    return _read(_DUE.format(which=which.format(able=able)), at, *unable, SLICE)
 
 
 def _recently_missing(now: datetime) -> list[Wanted]:

@@ -19,7 +19,7 @@ import logging
 import os
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -60,7 +60,7 @@ def behind() -> int:
     if settings.STATUS_DIR is None:
         return 0
     state = _read_state(settings.STATUS_DIR)
-    return _revision() - min(state.revoked, state.others)[0]
+    return _revision() - state.reached()
 
 
 def start_anew() -> None:
@@ -90,12 +90,23 @@ _STATE, _LOCK, _NEW = ".published.json", ".lock", ".new"
 
 @dataclass
 class _State:
-    """What is published: revoked answers and others up to a place each, CRLs by "issuer/shard" → number; for which max_age."""
+    """What is published: revoked answers and others up to a place each, CRLs by "issuer/shard" → number; for which max_age.
+    `skipped`: issuers that the projection had not read yet, each with the first revision that was passed over for it."""
 
     max_age: float
     revoked: Place = (0, "")
     others: Place = (0, "")
     crls: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def reached(self) -> int:
+        """The revision up to which all is published."""
+        return min(self.revoked[0], self.others[0], *(since - 1 for since in self.skipped.values()))
+
+    def return_for(self, issuers: Iterable[str]) -> None:
+        """Go on where the first of `issuers` was skipped."""
+        for since in [self.skipped.pop(issuer) for issuer in issuers if issuer in self.skipped]:
+            self.revoked, self.others = min(self.revoked, (since, "")), min(self.others, (since, ""))
 
 
 def _read_state(directory: Path) -> _State:
@@ -153,9 +164,10 @@ class _Publisher:
         """Issuers and CRLs whole, revoked answers, then others as long as the slice lasts, then a part of the sweep."""
         began = time.monotonic()
         state, issuers = _read_state(self._directory), self._write_issuers()
+        state.return_for(issuers)
         self._write_configuration()
         revision = _revision()  # before the rows are read: each up to it is there
-        writer = _Writer(self._directory, issuers, now)
+        writer = _Writer(self._directory, issuers, state.skipped, now)
         self._write_crls(state, writer, now)
         state.revoked, more_revoked = writer.follow(state.revoked, revision, began + _URGENT, revoked=True)
         more = more_revoked
@@ -207,10 +219,11 @@ class _Publisher:
 
 
 class _Writer:
-    """Writes answers and CRLs. `must_last`: it wrote a revocation, which a power cut must not take back."""
+    """Writes answers and CRLs; notes in `skipped` whose issuer is not among `issuers`, as their requests cannot be told.
+    `must_last`: it wrote a revocation, which a power cut must not take back."""
 
-    def __init__(self, directory: Path, issuers: dict[str, bytes], now: datetime) -> None:
-        self._directory, self._issuers, self._now = directory, issuers, now
+    def __init__(self, directory: Path, issuers: dict[str, bytes], skipped: dict[str, int], now: datetime) -> None:
+        self._directory, self._issuers, self._skipped, self._now = directory, issuers, skipped, now
         self.must_last = False
 
     def follow(self, place: Place, revision: int, until: float, *, revoked: bool) -> tuple[Place, bool]:
@@ -227,6 +240,9 @@ class _Writer:
 
     def _answer(self, row: Response) -> None:
         """A withdrawn answer is taken away. So is one that ends before a cache, told by `nginx.conf`, would ask again."""
+        if row.issuer not in self._issuers:
+            self._skipped[row.issuer] = min(row.revision, self._skipped.get(row.issuer, row.revision))
+            return
         self.must_last |= row.revoked
         fresh = row.next_update > self._now and row.next_update - row.this_update >= max_age()
         for algorithm, answer in zip(_ALGORITHMS, (row.sha1, row.sha256), strict=True):

@@ -16,7 +16,7 @@ from celery import shared_task
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from eventlog import projections
+from eventlog import clock, projections
 from eventlog.append import StoredEvent
 
 from . import crls, feed, leases, nonces, presign, publishing
@@ -58,12 +58,14 @@ def follow() -> None:
     queue is looked at first, where a worker that has much to do never comes to the last."""
     _arrived()
     _read_on()
-    now = _now()
+    now = _time_to_sign()
+    if now is None:
+        return
     if presign.sign_due(feed.AT_ONCE, now).more:
         _send(follow)
         return
     if presign.is_late(now) and (held := leases.take("presign", now, _LEASE)):
-        presign.sign_due(now - presign.LATE, now)
+        presign.sign_late(now)
         leases.give_back("presign", held, now)
     _publish(now)
 
@@ -80,8 +82,9 @@ def _publish(now: datetime) -> None:
 @shared_task(name=nonces.TASK, expires=nonces.EXPIRES)
 def fresh() -> None:
     """Requests with a nonce wait, each for half a second."""
+    now = _time_to_sign()
     try:
-        if nonces.answer_waiting(_now()):
+        if now and nonces.answer_waiting(now):
             _send(fresh)
     except RedisError as error:
         log.warning("no answers with a nonce: %s", error)
@@ -91,7 +94,9 @@ def fresh() -> None:
 def presign_slice(held: str = "", after: str = presign.FIRST) -> None:
     """One slice of what is due or missing; while there is more, the next one follows under the same lease, and what beat
     starts meanwhile finds it taken."""
-    now = _now()
+    now = _time_to_sign()
+    if now is None:
+        return
     until = leases.prolong("presign", datetime.fromisoformat(held), now, _LEASE) if held else leases.take("presign", now, _LEASE)
     if until is None:
         return
@@ -102,9 +107,23 @@ def presign_slice(held: str = "", after: str = presign.FIRST) -> None:
         _send(presign_slice, until.isoformat(), onward)
 
 
-def _read_on() -> None:
+def _time_to_sign() -> datetime | None:
+    """Now; None while this host's clock is wrong: others sign then, and take the lease."""
+    now = _now()
     try:
-        projections.catch_up(NAME)
+        clock.check(now)
+    except clock.ClockApart as error:
+        log.error("no OCSP response and no CRL: %s", error)
+        return None
+    return now
+
+
+def _read_on() -> None:
+    """Without waiting for a rebuild, which would keep the worker from issuing meanwhile."""
+    try:
+        projections.catch_up(NAME, wait=False)
+    except projections.CursorHeld:
+        log.info("the projection %s is being read by another process", NAME)
     except Exception as error:  # noted in the projection's row, where readiness looks; what was read before can be signed
         log.error("the projection %s stopped: %s", NAME, error)
 

@@ -56,6 +56,14 @@ def now() -> datetime:
 
 
 @pytest.fixture
+def other_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test moves the time; the database server's clock is not asked whether it moved along."""
+    from eventlog import clock
+
+    monkeypatch.setattr(clock, "check", lambda now: None)
+
+
+@pytest.fixture
 def run_pipeline() -> Callable[[], None]:
     """Run the four steps over everything that waits, in this process, until nothing does. For tests of what comes before
     and after the pipeline; the pipeline's own tests use a real worker."""

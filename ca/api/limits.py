@@ -1,11 +1,14 @@
 """How often one token, and one address with wrong tokens or wrong secrets, may call. Counted in each web process by itself.
 
-Owns the counts. Must never be a reason for an answer to differ in anything but 429: a limit that is passed changes nothing.
+Owns the counts. Must never be a reason for an answer to differ in anything but 429: a limit that is passed changes nothing. Nor
+keep a holder out: strangers may share the address, so a right secret or proof is never asked to wait. Wrong ones are; what keeps
+them from being guessed is their length, not the wait.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -15,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
+
+from ca.errors import Problem
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it imports this module
@@ -82,16 +87,13 @@ def count_failure(address: str) -> None:
     failures.take(network(address), FAILURES_PER_SECOND, FAILURES)
 
 
-def guess_wait(serial: str, address: str) -> float:
-    """Seconds that `address` has to wait after its wrong secrets and proofs, for this certificate or for any; 0.0 if it need
-    not. What others guess does not count: a stranger who tries keeps the holder from nothing."""
+def check_guess(serial: str, address: str) -> None:
+    """`address` sent a secret or proof that is not of the certificate `serial`, which need not exist. Counts that, or raises
+    Problem if there were too many, for this certificate or for any."""
     here = network(address)
-    return max(guesses.wait((serial, here), GUESSES_PER_SECOND, GUESSES), all_guesses.wait(here, ALL_GUESSES_PER_SECOND, ALL_GUESSES))
-
-
-def count_guess(serial: str, address: str) -> None:
-    """`address` sent a secret or proof that does not revoke the certificate `serial`, which need not exist."""
-    here = network(address)
+    wait = max(guesses.wait((serial, here), GUESSES_PER_SECOND, GUESSES), all_guesses.wait(here, ALL_GUESSES_PER_SECOND, ALL_GUESSES))
+    if wait:
+        raise Problem("tooManyRequests", "too many wrong secrets or proofs from this address", retry_after=math.ceil(wait))
     guesses.take((serial, here), GUESSES_PER_SECOND, GUESSES)
     all_guesses.take(here, ALL_GUESSES_PER_SECOND, ALL_GUESSES)
 

@@ -6,7 +6,6 @@ key did not make the proof, and of another owner's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -39,15 +38,11 @@ class RenewView(ApiView):
         now, caller, seconds = datetime.now(UTC), anybody(request), headers.wait(request)
         token = caller.token if caller else None
         asked = _renewal(request.data, representations.full(serial), headers.idempotency_key(request))
-        address = request.META.get("REMOTE_ADDR", "")
-        wait = limits.guess_wait(asked.serial, address)
-        if wait:
-            raise Problem("tooManyRequests", "too many wrong secrets or proofs from this address", retry_after=math.ceil(wait))
         try:
             return answer_one(lambda: [pipeline.renew(token, asked, now)], token.id if token else None, seconds, now)
         except Problem as problem:
             if problem.code == "notEntitled":
-                limits.count_guess(asked.serial, address)
+                limits.check_guess(asked.serial, request.META.get("REMOTE_ADDR", ""))
             raise
 
 

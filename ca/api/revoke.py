@@ -6,7 +6,6 @@ one whose secret was not guessed.
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 
 from django.http import HttpResponse
@@ -50,10 +49,7 @@ def _by_token(serial: str, caller: Principal | None, wanted: Revocation, now: da
 
 
 def _by_evidence(serial: str, address: str, wanted: Revocation, now: datetime) -> None:
-    """Raises Problem; who guessed too often is not heard, right or wrong."""
-    wait = limits.guess_wait(serial, address)
-    if wait:
-        raise Problem("tooManyRequests", "too many wrong secrets or proofs from this address", retry_after=math.ceil(wait))
+    """Raises Problem; for a wrong secret or proof another one if there were too many."""
     try:
         if wanted.proof is not None:
             revocation.by_proof(serial, wanted.proof, wanted.reason, now)
@@ -61,5 +57,5 @@ def _by_evidence(serial: str, address: str, wanted: Revocation, now: datetime) -
             revocation.by_secret(serial, wanted.secret, wanted.reason, now)
     except Problem as problem:
         if problem.code == "notEntitled":
-            limits.count_guess(serial, address)
+            limits.check_guess(serial, address)
         raise

@@ -272,13 +272,12 @@ def test_an_unknown_serial_a_wrong_proof_and_a_strangers_token_are_answered_alik
     assert seen[0][0] == 403
 
 
-def test_wrong_proofs_are_counted_and_lock_nobody_out_elsewhere(node: Node, stopped: None) -> None:
+def test_wrong_proofs_are_counted_and_lock_nobody_out(node: Node, stopped: None) -> None:
     stranger = Caller(address=STRANGER)
     answers = [stranger.post(path(node.serial), node.body(key=new_key())) for _ in range(limits.GUESSES + 3)]
     assert [answer.status_code for answer in answers] == [403] * limits.GUESSES + [429] * 3
     assert int(answers[-1]["Retry-After"]) > 1
-    assert node.renew(stranger).status_code == 429, "not even the right one is heard"
-    assert node.renew(Caller(address="192.0.2.1")).status_code == 202
+    assert node.renew(stranger).status_code == 202, "a holder may share the address"
 
 
 def test_only_wrong_proofs_count(node: Node, nobody: Caller, stopped: None) -> None:

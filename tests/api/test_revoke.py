@@ -188,6 +188,12 @@ def test_an_unknown_serial_and_a_wrong_secret_are_answered_alike(
             seen.append((answer.status_code, answer.content, dict(answer.headers), list(compared), asked))
         assert seen[0] == seen[1]
         assert seen[0][0] == 403
+    for each in (serial, ABSENT):
+        for _ in range(limits.GUESSES):
+            nobody.post(path(each), {"secret": "guess"})
+        compared.clear()
+        assert nobody.post(path(each), {"secret": "guess"}).status_code == 429
+        assert len(compared) == 2, "late ones cost the same two hashes"
 
 
 def test_a_thousand_guesses_get_nowhere(serial: str, secret: str, stopped: None) -> None:
@@ -195,7 +201,16 @@ def test_a_thousand_guesses_get_nowhere(serial: str, secret: str, stopped: None)
     answers = [guesser.post(path(serial), {"secret": f"{secret[:-3]}{number:03}"}) for number in range(1000)]
     assert [answer.status_code for answer in answers] == [403] * limits.GUESSES + [429] * (1000 - limits.GUESSES)
     assert int(answers[-1]["Retry-After"]) > 1
-    assert guesser.post(path(serial), {"secret": secret}).status_code == 429, "not even the right one is heard"
+    assert not Certificate.objects.exclude(revoked_at=None).exists()
+
+
+def test_who_guesses_locks_nobody_out_of_the_same_address(serial: str, secret: str, stopped: None) -> None:
+    shared = Caller(address=STRANGER)
+    for _ in range(limits.GUESSES + 1):
+        shared.post(path(serial), {"secret": "guess"})
+        shared.post(path(serial), {"proof": "AAAA", "reason": "superseded"})
+    assert shared.post(path(serial), {"secret": "guess"}).status_code == 429
+    assert shared.post(path(serial), {"secret": secret}).status_code == 200
 
 
 def test_who_guesses_locks_nobody_out_elsewhere(serial: str, secret: str, stopped: None) -> None:
@@ -232,7 +247,7 @@ def test_the_bucket_fills_again(serial: str, secret: str, nobody: Caller, monkey
     monkeypatch.setattr(limits, "guesses", Buckets(clock=lambda: clock[0]))
     for _ in range(limits.GUESSES):
         nobody.post(path(serial), {"secret": "guess"})
-    refused = nobody.post(path(serial), {"secret": secret})
+    refused = nobody.post(path(serial), {"secret": "guess"})
     assert refused.status_code == 429
     clock[0] += int(refused["Retry-After"])
-    assert nobody.post(path(serial), {"secret": secret}).status_code == 200
+    assert nobody.post(path(serial), {"secret": "guess"}).status_code == 403

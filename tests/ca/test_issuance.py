@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from django.db import connection
 
 from ca import blocklist, challenges, issuance, keys, pipeline, shapes, tokens
 from ca.errors import Problem
@@ -18,6 +19,7 @@ from ca.models import Certificate, Intent, Issuer, Request, Shape, State, Token
 from ca.pki import lint
 from ca.policy import Decision, lifetime_end
 from ca.profiles import PROFILES
+from eventlog import clock
 from eventlog.models import Event
 from tests import oracle
 from tests.material import csr, new_key
@@ -181,6 +183,21 @@ def test_a_clock_that_steps_back_between_intent_and_signature(token: Token, now:
     with pytest.raises(issuance.ClockBehind):
         issuance.sign(batch, now - timedelta(days=700))
     assert states() == ["validated"]
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="the same host, the same clock")
+@pytest.mark.parametrize("off", [timedelta(minutes=6), timedelta(minutes=-6)])
+def test_a_clock_that_is_not_the_database_servers_signs_nothing(token: Token, now: datetime, off: timedelta) -> None:
+    submit(token, now, csr("a.internal"))
+    batch = uuid4()
+    for step, state in ((issuance.validate, "received"), (issuance.sign, "validated"), (issuance.record, "challenged")):
+        with pytest.raises((clock.ClockApart, issuance.ClockBehind), match="set the clock"):
+            step(batch, now + off)
+        assert states() == [state]
+        step(batch, now)
+        if state == "validated":
+            issuance.challenge(batch, now)
+    assert states() == ["issued"]
 
 
 @pytest.mark.unjudged("shortens an issuer's life in its row")

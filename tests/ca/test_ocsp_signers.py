@@ -134,6 +134,7 @@ def test_an_intermediate_whose_key_is_elsewhere_gets_none(tend: Callable[..., No
     assert [row.issuer for row in Certificate.objects.all()] == ["issuing-1"]
 
 
+@pytest.mark.usefixtures("other_time")
 def test_it_is_renewed_from_half_of_its_life_on_with_overlap(tend: Callable[..., None], now: datetime) -> None:
     tend()
     (first,) = certified()
@@ -148,6 +149,7 @@ def test_it_is_renewed_from_half_of_its_life_on_with_overlap(tend: Callable[...,
     assert first.not_valid_after_utc - second.not_valid_before_utc > timedelta(days=14)
 
 
+@pytest.mark.usefixtures("other_time")
 def test_its_life_ends_with_its_issuers_and_is_not_renewed_for_nothing(tend: Callable[..., None], now: datetime) -> None:
     row = Issuer.objects.get(name="issuing-1")
     late = row.not_after - timedelta(days=10)
@@ -174,6 +176,7 @@ def test_nothing_is_asked_twice_while_it_is_awaited_and_two_at_once_ask_once(now
     Request.objects.all().delete()
 
 
+@pytest.mark.usefixtures("other_time")
 def test_a_refusal_is_tried_again_after_a_while(tend: Callable[..., None], now: datetime) -> None:
     ocsp_signers.tend(now)
     blocklist.block(keys.ocsp_signer("issuing-1").spki_sha256, "keyCompromise", now, by="test")
@@ -402,6 +405,7 @@ def test_its_token_permits_nothing_else(tend: Callable[..., None], now: datetime
     assert [answer.code for answer in answers if isinstance(answer, Problem)] == ["profileForbidden"] * len(LEAF)
 
 
+@pytest.mark.usefixtures("other_time")
 def test_without_its_token_there_is_another(tend: Callable[..., None], now: datetime) -> None:
     tend()
     tokens.revoke(Token.objects.get(label=ocsp_signers.LABEL).id, now, by="alice", why="test")

@@ -451,6 +451,7 @@ def test_after_its_end_only_within_the_grace(issue: Issue, key: Key, now: dateti
     Request.objects.filter(state="received").delete()
 
 
+@pytest.mark.usefixtures("other_time")
 def test_who_asked_in_time_is_not_late_for_having_waited(issue: Issue, key: Key, now: datetime) -> None:
     old, batch = issue(key), uuid4()
     request, later = ask(old, key, old.not_after + PROFILES["server"].renewal_grace), old.not_after + timedelta(days=40)

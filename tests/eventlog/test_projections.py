@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import StringIO
 from typing import Any
 
@@ -122,6 +123,43 @@ def test_an_inline_projection_younger_than_the_log_reads_what_it_missed():
     add(6)
     assert names()[-1] == "6:6"
     assert cursor() == (6, "")
+
+
+@transactional
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="writers queue")
+@pytest.mark.parametrize("wait", [True, False])
+def test_who_does_not_wait_leaves_while_another_reads_on(wait: bool):
+    follower()
+    add(1)
+    projections.catch_up("follower")
+    add(2)
+    held, over, done = threading.Event(), threading.Event(), threading.Event()
+
+    def rebuild() -> None:
+        def progress(*_: int) -> None:
+            held.set()
+            over.wait(10)
+
+        projections.rebuild("follower", progress)
+        connection.close()
+
+    def read_on() -> None:
+        with suppress(projections.CursorHeld):
+            projections.catch_up("follower", wait=wait)
+        connection.close()
+        done.set()
+
+    threads = [threading.Thread(target=rebuild), threading.Thread(target=read_on)]
+    threads[0].start()
+    assert held.wait(10)
+    threads[1].start()
+    assert done.wait(1 if wait else 10) is not wait
+    over.set()
+    for thread in threads:
+        thread.join()
+    projections.catch_up("follower", wait=False)
+    assert names() == ["1:1", "2:2"]
+    assert cursor() == (2, "")
 
 
 @transactional

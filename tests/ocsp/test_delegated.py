@@ -125,6 +125,7 @@ def test_another_intermediates_delegate_does_not_sign(tend: Tend, issue: Issue, 
     assert delegates.delegate_of("issuing-2", datetime.now(UTC)) is None
 
 
+@pytest.mark.usefixtures("other_time")
 def test_the_newest_signs_and_one_that_ends_before_an_answer_would_does_not(tend: Tend) -> None:
     tend()
     first = Responder.objects.get()

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import kombu.exceptions
 import pytest
 from asn1crypto import ocsp as asn1
 from cryptography import x509
@@ -250,6 +251,26 @@ def test_without_redis_there_is_no_wait_and_no_exception(url: str, leaf: Certifi
     began = time.monotonic()
     assert with_fresh(lambda fresh: fresh.answer(asked)) is None
     assert time.monotonic() - began < 2 * nonces.PATIENCE
+
+
+@pytest.mark.parametrize("error", [kombu.exceptions.OperationalError("broker"), RuntimeError("shut down"), KeyError("anything")])
+def test_whatever_fails_there_is_no_exception_and_the_next_is_spared(
+    error: Exception, leaf: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker may be another Redis than the one with the questions."""
+    asked, tried = ocsp_request.read(request_for(leaf, tmp_path)), list[int]()
+
+    def wake() -> None:
+        tried.append(1)
+        raise error
+
+    monkeypatch.setattr(nonces, "_wake", wake)
+
+    async def twice(fresh: Fresh) -> list[bytes | None]:
+        return [await fresh.answer(asked) for _ in range(2)]
+
+    assert with_fresh(twice) == [None, None]
+    assert len(tried) == 1
 
 
 def test_beyond_the_budget_nobody_is_asked(leaf: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from ca import keys
+from eventlog import clock
 from ocsp import feed, leases, presign, responses, tasks
-from ocsp.models import Response, Status
+from ocsp.models import Crl, Response, Status
 from ocsp.responses import Answers
 
 from .support import Issue, escalated, follow, intended, log, orphaned, revoked, said
@@ -197,6 +200,65 @@ def test_an_issuer_without_a_key_keeps_no_other_from_its_turn(
     assert caplog.text.count("no OCSP response for certificates of root") == 1
 
 
+def test_who_drops_answers_locks_the_feed_before_their_rows(issue: Issue, now: datetime) -> None:
+    (certificate,) = issue()
+    with CaptureQueriesContext(connection) as queries:
+        feed.forget({certificate.serial}, now)
+    written = [query["sql"].split()[:3] for query in queries if query["sql"].split()[0] in ("UPDATE", "DELETE")]
+    assert written[0][1] == "ocsp_feed"
+    assert len(written) > 1
+
+
+def ahead(by: timedelta, *serials: str) -> None:
+    """As a host whose clock is ahead by that signed them."""
+    for row in Response.objects.filter(serial__in=serials):
+        Response.objects.filter(serial=row.serial).update(
+            this_update=row.this_update + by, next_update=row.next_update + by, refresh_at=row.refresh_at + by
+        )
+
+
+@pytest.mark.unjudged("rows changed by hand")
+def test_answers_of_a_time_to_come_are_made_anew(issue: Issue, now: datetime, sent: list[Any]) -> None:
+    gone, far, near, sound = (each.serial for each in issue(4))
+    log(now, revoked(gone))
+    tasks.follow()
+    ahead(10 * DAY, gone, far)
+    ahead(timedelta(minutes=4), near)
+    before = {row.serial: row for row in Response.objects.all()}
+    assert presign.backlog(now).ahead == 2
+    assert presign.sign_slice(now) is None
+    after = {row.serial: row for row in Response.objects.all()}
+    assert {serial for serial, row in after.items() if row.revision != before[serial].revision} == {gone, far}
+    assert after[far].this_update <= now < after[far].refresh_at <= now + DAY / 2 + timedelta(seconds=1)
+    assert said(gone) == [("revoked", now, "superseded")] * 2
+    assert said(far) == said(near) == said(sound) == ["good", "good"]
+    assert presign.backlog(now).ahead == 0
+
+
+def test_answers_of_a_time_to_come_wait_for_no_quiet_worker(issue: Issue, now: datetime, sent: list[Any]) -> None:
+    (certificate,) = issue()
+    follow()
+    ahead(DAY, certificate.serial)
+    tasks.follow()
+    assert Response.objects.get().this_update <= now + timedelta(minutes=1)
+
+
+def test_the_command_makes_answers_of_a_time_to_come_anew(issue: Issue, now: datetime) -> None:
+    (certificate,) = issue()
+    ahead(DAY, certificate.serial)
+    call_command("presign")
+    assert Response.objects.get().this_update <= now + timedelta(minutes=1)
+
+
+def test_an_expired_ones_answer_of_a_time_to_come_is_dropped(issue: Issue, now: datetime) -> None:
+    (certificate,) = issue()
+    follow()
+    expired = certificate.not_after + timedelta(seconds=1)
+    ahead(expired - now + DAY, certificate.serial)
+    presign.sign_ahead(expired)
+    assert not Response.objects.exists()
+
+
 def test_a_slice_ends_when_its_time_is_up(issue: Issue, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     issue(3)
     follow()
@@ -232,6 +294,36 @@ def test_a_slice_that_leaves_something_sends_the_next_under_its_lease(
     assert len(sent) == 2
 
 
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="the same host, the same clock")
+@pytest.mark.parametrize("off", [timedelta(minutes=6), timedelta(minutes=-6)])
+def test_a_clock_that_is_not_the_database_servers_signs_no_status(
+    off: timedelta, issue: Issue, now: datetime, sent: list[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, gone = (each.serial for each in issue(2))
+    log(now, revoked(gone))
+    Response.objects.filter(serial=kept).delete()
+    monkeypatch.setattr(tasks, "_now", lambda: datetime.now(UTC) + off)
+    for task in (tasks.follow, tasks.presign_slice, tasks.fresh):
+        task()
+        assert "this host's clock says" in caplog.text
+        caplog.clear()
+    assert (said(gone), Response.objects.count(), Crl.objects.count()) == ([None, None], 1, 0), "taken back, not signed"
+    monkeypatch.undo()
+    tasks.follow()
+    tasks.presign_slice()
+    assert (said(gone), said(kept)) == ([("revoked", now, "superseded")] * 2, ["good", "good"])
+    assert Crl.objects.exists(), "no lease was taken by the wrong clock"
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="the same host, the same clock")
+def test_the_database_server_is_asked_the_time_once_a_second(now: datetime) -> None:
+    clock.check(now)
+    with CaptureQueriesContext(connection) as queries:
+        for _ in range(20):
+            clock.check(now)
+    assert len(queries) <= 1
+
+
 def test_the_lease_of_who_died_ends_by_itself(now: datetime) -> None:
     period = timedelta(seconds=10)
     assert leases.take("work", now, period) == now + period
@@ -262,7 +354,7 @@ def test_a_stopped_projection_is_said_once_a_time_and_keeps_no_signature(
     log(now, revoked(certificate.serial))
     follow()
 
-    def stop(name: str) -> None:
+    def stop(name: str, **_: Any) -> None:
         raise ValueError("an event of newer code")
 
     monkeypatch.setattr(tasks.projections, "catch_up", stop)

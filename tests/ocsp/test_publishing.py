@@ -90,6 +90,20 @@ def everything(directory: Path) -> dict[str, tuple[bytes, float]]:
 # --- what lies there
 
 
+def test_an_issuer_that_is_not_read_yet_holds_nobody_up(issue: Issue, directory: Path, now: datetime) -> None:
+    (late,) = issue()
+    sign(now)
+    row = Issuer.objects.get(name="issuing-1")
+    Issuer.objects.filter(name="issuing-1").delete()
+    publish(now)
+    assert publishing.behind() > 0
+    row.save(force_insert=True)
+    assert answers(directory, late) == [None, None]
+    publish(now)
+    assert answers(directory, late) == ["GOOD", "GOOD"]
+    assert publishing.behind() == 0
+
+
 def test_answers_crls_and_issuers(issue: Issue, directory: Path, now: datetime) -> None:
     certificates = issue(20)
     sign(now)

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from eventlog import projections
+from eventlog import clock, projections
 from ocsp import presign
 from ocsp.projections import NAME
 from ocsp.responses import Answers
@@ -58,6 +58,7 @@ def sign_piece(piece: tuple[str, str, str]) -> int:
     total, unable = 0, set[str]()
     while after is not None:
         now = datetime.now(UTC)
+        clock.check(now)
         stored, after = presign.sign_from(after, upto, which, Answers(now, unable), now, _BUDGET)
         total += stored
     return total
