@@ -1,8 +1,9 @@
 """The tables of ca.
 
-Request is the queue of truth: what was accepted, and how far the pipeline came. The others (Issuer, Activation, Token,
-Intent, Certificate, CertificateName) are a projection of the log and hold nothing that replay cannot rebuild; only
-`ca.projections` writes them. No foreign keys: rows refer by serial, request id, token id or issuer name.
+Request is the queue of truth: what was accepted, and how far the pipeline came. CheckIn is what nodes say, Shape a cache. The
+others (Issuer, Activation, Token, Intent, Certificate, CertificateName, BlockedKey) are a projection of the log and hold nothing
+that replay cannot rebuild; only `ca.projections` writes them. No foreign keys: rows refer by serial, request id, token id or
+issuer name.
 """
 
 from __future__ import annotations
@@ -207,6 +208,16 @@ class BlockedKey(models.Model):
     spki_sha256 = models.BinaryField(max_length=32, primary_key=True)
     code = models.CharField(max_length=32)
     position = models.BigIntegerField()
+
+
+class CheckIn(models.Model):
+    """What the holder of a certificate's key last said is served in its place. Neither in the log nor made from it: only
+    `ca.checkins` writes it, and what is lost is said again within the hour."""
+
+    serial = models.CharField(max_length=40, primary_key=True)
+    said_at = models.DateTimeField()  # by the node's clock
+    seen_at = models.DateTimeField()  # by ours
+    served = models.CharField(max_length=40)  # 40 hex digits, "none" for no certificate, "" where nobody looked
 
 
 class Shape(models.Model):

@@ -71,12 +71,20 @@ def find(serials: Collection[str]) -> dict[str, Old]:
 def entitled(proof: Proof, old: Old | None, owner: str | None) -> Old:
     """`old`, what was found of `proof.serial`, if its key made the proof and it is `owner`'s; None: whoever's it is. Raises
     Problem, the same after the same work where there is no such certificate."""
-    key, issuer_key_id = _signer(old.der) if old else (proofs.nobodys_key(), b"")
+    key, issuer_key_id = signer(old.der) if old else (proofs.nobodys_key(), b"")
     statement = proofs.renewal_statement(issuer_key_id, proof.serial, old.renewal_challenge if old else b"", proof.csr_sha256)
     proven = proofs.proves(key, proof.signature, statement)
     if old is None or not proven or owner not in (None, old.owner):
         raise Problem("notEntitled", "no certificate of this serial number is renewed by this proof")
     return old
+
+
+@lru_cache(256)  # a batch of one worker's, which asks about each again before it signs
+def signer(der: bytes) -> tuple[PublicKey, bytes]:
+    """The certificate's key, and the key id of its issuer, which it names itself (RFC 5280 §4.2.1.1)."""
+    certificate = x509.load_der_x509_certificate(der)
+    authority = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    return certificate.public_key(), authority.key_identifier or b""  # type: ignore[return-value]  # only kinds of keycheck are certified
 
 
 def check_renewable(old: Old, at: datetime) -> None:
@@ -115,11 +123,3 @@ def _profile(old: Old) -> Profile:
     if old.profile not in LEAF:
         raise Problem("profileUnknown", f"certificates of the profile {old.profile} are not had this way", "profile")
     return PROFILES[old.profile]
-
-
-@lru_cache(256)  # a batch of one worker's, which asks about each again before it signs
-def _signer(der: bytes) -> tuple[PublicKey, bytes]:
-    """The certificate's key, and the key id of its issuer, which it names itself (RFC 5280 §4.2.1.1)."""
-    certificate = x509.load_der_x509_certificate(der)
-    authority = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
-    return certificate.public_key(), authority.key_identifier or b""  # type: ignore[return-value]  # only kinds of keycheck are certified

@@ -13,6 +13,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 
+from ca import checkins
 from ca.pki.reasons import PERMITTED
 
 from .headers import MAX_WAIT
@@ -124,6 +125,29 @@ class RenewalSerializer(serializers.Serializer[Any]):
 
     csr = serializers.CharField(help_text="PKCS #10, as PEM or as base64 of the DER")
     proof = serializers.CharField(help_text="base64")
+
+
+class CheckInSerializer(serializers.Serializer[Any]):
+    """The proof is a signature by the certificate's key, of the kinds that renew, over "quicklime-checkin-v1", a zero byte, the key id
+    of its issuer, its serial in 20 bytes, `time` and `served` (nothing for null) as they are sent."""
+
+    served = serializers.RegexField(
+        f"^({checkins.SERVED})$", allow_null=True,
+        help_text="the serial that the service shows, none if it shows no certificate, null where nobody looked",
+    )  # fmt: skip
+    time = serializers.RegexField(
+        f"^{checkins.TIME}$", help_text="UTC, as in 2030-01-31T12:00:00Z; near the server's, and later than in the check-in before"
+    )
+    proof = serializers.CharField(help_text="base64")
+
+
+class CheckedInSerializer(serializers.Serializer[Any]):
+    """What a node should know of its certificate."""
+
+    serial = serializers.RegexField(_HEX)
+    status = serializers.ChoiceField([ACTIVE, EXPIRED, REVOKED])
+    revoked_at = serializers.DateTimeField(allow_null=True)
+    replaced_by = serializers.CharField(allow_null=True)
 
 
 class BulkSerializer(serializers.Serializer[Any]):
@@ -254,6 +278,10 @@ renew = _described(
 revoke = _described(
     "revoke", "Revoke it for good; again: the same answer",
     {200: CertificateSerializer}, request={JSON: RevocationSerializer}, parameters=_SERIAL,
+)  # fmt: skip
+checkin = _described(
+    "checkin", "Say by its key what is served, and learn whether it is to be replaced",
+    {200: CheckedInSerializer}, request={JSON: CheckInSerializer}, parameters=_SERIAL,
 )  # fmt: skip
 receipt = _described("receipt", "Offline proof that the log holds it", {200: ReceiptSerializer}, parameters=_SERIAL)
 issuers = _described("issuers", "Every root and intermediate", {200: IssuersSerializer})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import IO, Any, NoReturn
 
 from rest_framework.parsers import BaseParser
@@ -42,6 +42,17 @@ def _limited(stream: IO[bytes], meta: Mapping[str, str], limit: int) -> bytes:
     if int(meta.get("CONTENT_LENGTH") or 0) > limit:
         raise Problem("bodyTooLarge", f"at most {limit} bytes are read here")
     return stream.read(limit)
+
+
+def members(body: Any, known: Collection[str]) -> Mapping[str, Any]:
+    """`body`, if it is a JSON object with no other members than those `known`. Raises Problem."""
+    if not isinstance(body, Mapping):
+        raise Problem("malformedJson", "send a JSON object")
+    unknown = sorted(body.keys() - set(known))
+    if unknown:
+        names = ", ".join(ascii(name[:40]) for name in unknown[:10])
+        raise Problem("unknownField", f"not known here: {names}; known: {', '.join(known)}", unknown[0][:40])
+    return body
 
 
 class Pkcs10Parser(LimitedParser):

@@ -64,6 +64,7 @@ RULES: Mapping[str, Rule] = {
     "methodNotAllowed": Rule(405, "This method is not allowed here"),
     "notAcceptable": Rule(406, "None of the accepted media types is available"),
     "alreadyRenewed": Rule(409, "A certificate is renewed once"),
+    "checkInRepeated": Rule(409, "A check-in is taken once, and none after a later one"),
     "lengthRequired": Rule(411, "The body needs a Content-Length"),
     "bodyTooLarge": Rule(413, "The body is too large"),
     "tooManyItems": Rule(413, "Too many items in one request"),

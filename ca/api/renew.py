@@ -6,7 +6,6 @@ key did not make the proof, and of another owner's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +20,7 @@ from ca.pki import csr as csr_rules
 from . import documents, headers, limits, representations, revocations
 from .authentication import PUBLIC, anybody
 from .base import ApiView
-from .parsers import StrictJSONParser
+from .parsers import StrictJSONParser, members
 from .requests import answer_one
 
 FIELDS = ("csr", "proof")
@@ -48,12 +47,7 @@ class RenewView(ApiView):
 
 def _renewal(body: Any, serial: str, key: str | None) -> Renewal:
     """Raises Problem or Violation."""
-    if not isinstance(body, Mapping):
-        raise Problem("malformedJson", "send a JSON object")
-    unknown = sorted(body.keys() - set(FIELDS))
-    if unknown:
-        names = ", ".join(ascii(name[:40]) for name in unknown[:10])
-        raise Problem("unknownField", f"not known here: {names}; known: {', '.join(FIELDS)}", unknown[0][:40])
+    body = members(body, FIELDS)
     for name in FIELDS:
         if name not in body:
             raise Problem("missingField", f"{name}: a renewal needs {' and '.join(FIELDS)}", name)

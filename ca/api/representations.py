@@ -95,6 +95,16 @@ def certificate(row: Row, token: str | None, now: datetime) -> dict[str, Any]:
     return shown
 
 
+def checked_in(row: Row, now: datetime) -> dict[str, Any]:
+    """What a node is told of its certificate when it checks in."""
+    return {
+        "serial": row["serial"],
+        "status": certificate_status(row, now),
+        "revoked_at": row["revoked_at"] and time(row["revoked_at"]),
+        "replaced_by": row["replaced_by"],
+    }
+
+
 def _revocation_secret(row: Row) -> str:
     return challenges.revocation_secret(keys.revocation_key(), issuance.issuer_facts(row["issuer"]).key_id, row["serial"])
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from ca.errors import Problem
 
+from .parsers import members
+
 FIELDS = ("reason", "secret", "proof")
 MAX_SECRET = 300  # characters: a challengePassword has up to 255
 MAX_PROOF = 1_024  # bytes: an RSA-4096 signature has 512
@@ -29,12 +31,7 @@ class Revocation:
 
 def from_json(body: Any) -> Revocation:
     """The revocation that a JSON body means; an empty body is an empty object. Raises Problem."""
-    if not isinstance(body, Mapping):
-        raise Problem("malformedJson", "send a JSON object")
-    unknown = sorted(body.keys() - set(FIELDS))
-    if unknown:
-        names = ", ".join(ascii(name[:40]) for name in unknown[:10])
-        raise Problem("unknownField", f"not known here: {names}; known: {', '.join(FIELDS)}", unknown[0][:40])
+    body = members(body, FIELDS)
     wrong = next((name for name in FIELDS if name in body and not isinstance(body[name], str)), None)
     if wrong:
         raise Problem("invalidField", f"{wrong} is a string", wrong)

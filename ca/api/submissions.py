@@ -20,6 +20,8 @@ from ca.pki import csr as csr_rules
 from ca.policy import lifetime_end
 from ca.profiles import PROFILES
 
+from .parsers import members
+
 PARAMETERS = frozenset({"profile", "service", "node", "validity_days", "not_after"})
 FIELDS = PARAMETERS | {"csr", "certificate_request", "hosts"}
 MAX_DAYS = 10_000
@@ -31,12 +33,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.
 def from_json(body: Any, key: str | None, now: datetime) -> Submission:
     """The submission that a JSON body means, in our spelling or in that of CFSSL. `key` is its idempotency key. Raises
     Problem or Violation."""
-    if not isinstance(body, dict):
-        raise Problem("malformedJson", "send a JSON object")
-    unknown = sorted(body.keys() - FIELDS)
-    if unknown:
-        names = ", ".join(ascii(name[:40]) for name in unknown[:10])
-        raise Problem("unknownField", f"not known here: {names}; known: {', '.join(sorted(FIELDS))}", unknown[0][:40])
+    body = members(body, sorted(FIELDS))
     der = csr_rules.to_der(_csr_text(body))
     if "hosts" in body:
         _check_hosts(body["hosts"], der)

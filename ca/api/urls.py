@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
-from . import certificates, docs, issuers, log, renew, requests, revoke
+from . import certificates, checkin, docs, issuers, log, renew, requests, revoke
 
 _ISSUER = r"(?P<name>[A-Za-z0-9_-][A-Za-z0-9._-]{0,63})"
 _api = [
@@ -14,6 +14,7 @@ _api = [
     re_path(r"^certificates/(?P<serial>[0-9a-f]{1,40})/receipt/\Z", certificates.ReceiptView.as_view(), name="receipt"),
     re_path(r"^certificates/(?P<serial>[0-9a-f]{1,40})/renew/\Z", renew.RenewView.as_view(), name="renew"),
     re_path(r"^certificates/(?P<serial>[0-9a-f]{1,40})/revoke/\Z", revoke.RevokeView.as_view(), name="revoke"),
+    re_path(r"^certificates/(?P<serial>[0-9a-f]{1,40})/checkin/\Z", checkin.CheckInView.as_view(), name="checkin"),
     path("requests/<uuid:request_id>/", requests.RequestView.as_view(), name="request"),
     path("issuers/", issuers.IssuersView.as_view(), name="issuers"),
     re_path(rf"^issuers/{_ISSUER}/\Z", issuers.IssuerView.as_view(), name="issuer"),

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from .keycheck import PublicKey
 
-_REVOCATION, _RENEWAL = b"quicklime-revocation-v1\0", b"quicklime-renewal-v1\0"
+_REVOCATION, _RENEWAL, _CHECK_IN = b"quicklime-revocation-v1\0", b"quicklime-renewal-v1\0", b"quicklime-checkin-v1\0"
 _HASH = hashes.SHA256()
 _RSA_PADDINGS = (padding.PKCS1v15(), padding.PSS(padding.MGF1(_HASH), padding.PSS.AUTO))
 
@@ -30,6 +30,12 @@ def renewal_statement(issuer_key_id: bytes, serial: str, challenge: bytes, csr_s
     """What is signed to renew a certificate: domain string, the issuer's key id, the serial in 20 octets, the certificate's
     renewal challenge, SHA-256 of the new request's DER. `serial` is hex."""
     return _RENEWAL + issuer_key_id + int(serial, 16).to_bytes(20) + challenge + csr_sha256
+
+
+def check_in_statement(issuer_key_id: bytes, serial: str, time: str, served: str) -> bytes:
+    """What is signed to tell what a node serves: domain string, the issuer's key id, the serial in 20 octets, the time as it is
+    written, in 20 characters, and what is served: a serial, "none", or "" where nobody looked. `serial` is hex."""
+    return _CHECK_IN + issuer_key_id + int(serial, 16).to_bytes(20) + time.encode("ascii") + served.encode("ascii")
 
 
 def proves(key: PublicKey, signature: bytes, statement: bytes) -> bool:

@@ -18,6 +18,7 @@ LIST = {"nobody": 401, "alice": 200, "bob": 200, "charlie": 200, "dora": 403, "e
 SUBMIT = {"nobody": 401, "alice": 400, "bob": 400, "charlie": 403, "dora": 400, "eve": 403}
 POLL = {"nobody": 401, "alice": 200, "bob": 404, "charlie": 200, "dora": 404, "eve": 403}
 RENEW = {"nobody": 400, "alice": 400, "bob": 400, "charlie": 400, "dora": 400, "eve": 400}
+CHECK_IN = dict.fromkeys(READ, 400)
 REVOKE = {"nobody": 401, "alice": 403, "bob": 403, "charlie": 403, "dora": 403, "eve": 403}
 LOG = {"nobody": 401, "alice": 403, "bob": 403, "charlie": 200, "dora": 403, "eve": 403}
 PUBLIC = dict.fromkeys(READ, 200)
@@ -28,6 +29,7 @@ TABLE: dict[str, dict[str, dict[str, int]]] = {
     "receipt": {"GET": READ},
     "renew": {"POST": RENEW},
     "revoke": {"POST": REVOKE},
+    "checkin": {"POST": CHECK_IN},
     "request": {"GET": POLL},
     "issuers": {"GET": PUBLIC},
     "issuer": {"GET": PUBLIC},
@@ -61,6 +63,7 @@ def addresses(issued: dict[str, Any], nobody: Caller) -> dict[str, str]:
         "receipt": f"certificates/{serial}/receipt/",
         "renew": f"certificates/{serial}/renew/",
         "revoke": f"certificates/{serial}/revoke/",
+        "checkin": f"certificates/{serial}/checkin/",
         "request": f"requests/{issued['id']}/",
         "issuers": "issuers/",
         "issuer": "issuers/issuing-1/",
