@@ -3,6 +3,9 @@
 Owns the order of the queues: a worker looks at later steps first, so that a batch that began ends before another begins;
 on one first-in-first-out queue a backlog would run breadth-first, with nothing finished until everything is signed. Before all
 of them comes `status`: a revocation, which is little work, waits for no issuance.
+
+What waits for servers of others has a queue of its own, `mail`, and a worker of its own that holds no key: a mail server that
+hangs holds up no signature.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from typing import Any
 from kombu import Queue
 
 QUEUES = ("status", "record", "challenge", "sign", "validate", "upkeep")
-TASK_QUEUES = tuple(Queue(name) for name in QUEUES)
+SLOW = "mail"
+TASK_QUEUES = tuple(Queue(name) for name in (*QUEUES, SLOW))
 ROUTES = {f"ca.{step}": {"queue": step} for step in ("validate", "sign", "challenge", "record")} | {
     "ca.resume": {"queue": "upkeep"},
     "ca.checkpoint": {"queue": "upkeep"},
@@ -20,6 +24,7 @@ ROUTES = {f"ca.{step}": {"queue": step} for step in ("validate", "sign", "challe
     "ocsp.follow": {"queue": "status"},
     "ocsp.fresh": {"queue": "status"},
     "ocsp.presign": {"queue": "upkeep"},
+    "dashboard.remind": {"queue": SLOW},
 }
 # Seconds. A message that waited longer than its period is worthless, as the next one is due; but its end is by the clock of who
 # sends it, and judged by that of who receives it. So it is far more than their clocks may differ, and a repeated task does little:
@@ -31,4 +36,5 @@ BEAT: dict[str, dict[str, Any]] = {
     "ocsp follow": {"task": "ocsp.follow", "schedule": 1.0, "options": {"expires": EXPIRES}},
     "ocsp presign": {"task": "ocsp.presign", "schedule": 10.0, "options": {"expires": EXPIRES}},
     "ocsp signers": {"task": "ca.tend_ocsp_signers", "schedule": 60.0, "options": {"expires": EXPIRES}},
+    "remind": {"task": "dashboard.remind", "schedule": 60.0, "options": {"expires": EXPIRES}},
 }

@@ -117,7 +117,9 @@ def _start_workers(boss: Supervisor, signing: Mapping[str, str], keyless: Mappin
     celery = [sys.executable, *calm, "-m", "celery", "-q", "-A", "quicklime_site"]
     quiet = ["--loglevel", settings.LOGGING["level"]]
     alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    boss.start(Child("worker", [*celery, "worker", "-P", "solo", "-Q", ",".join(schedule.QUEUES), *alone, *quiet], signing))
+    worker = [*celery, "worker", "-P", "solo", *alone, *quiet]
+    boss.start(Child("worker", [*worker, "-Q", ",".join(schedule.QUEUES)], signing))
+    boss.start(Child("mail worker", [*worker, "-n", "mail@%h", "-Q", schedule.SLOW], keyless))
     boss.start(Child("beat", [*celery, "beat", "--pidfile", "", *quiet], keyless, grace=5))
 
 

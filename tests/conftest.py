@@ -98,9 +98,11 @@ def hierarchy(db: Any, settings: Any, tmp_path: Any, now: datetime) -> None:
 
 @pytest.fixture(autouse=True)
 def _judged(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The oracle's word after every test of ca, its API, its faults and ocsp that has a database. `@pytest.mark.unjudged(why)`
+    """The oracle's word after every test of ca, its API, its faults, ocsp and dashboard that has a database. `@pytest.mark.unjudged(why)`
     is for tests that break an invariant by hand."""
-    judged = request.path.parent.name in ("ca", "api", "faults", "ocsp") and request.node.get_closest_marker("unjudged") is None
+    judged = (
+        request.path.parent.name in ("ca", "api", "faults", "ocsp", "dashboard") and request.node.get_closest_marker("unjudged") is None
+    )
     if not judged or request.node.get_closest_marker("django_db") is None:
         yield
         return

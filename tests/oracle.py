@@ -23,6 +23,7 @@ from cryptography.x509 import ocsp as pyca_ocsp
 from django.db.models import AutoField, Model
 
 from ca.models import Certificate, CertificateName, Intent, Issuer, Request, Token
+from dashboard.models import Flag, Watched
 from eventlog import projections
 from eventlog.checkpoints import latest
 from eventlog.models import Event
@@ -43,6 +44,8 @@ def check() -> None:
     _status_is_replay()
     _answers_are_true(events)
     _crls_are_true(events)
+    _expiry_is_replay()
+    _reminded_once(events)
 
 
 def _log() -> list[Body]:
@@ -339,3 +342,33 @@ def _cert_id(algorithm: str, issuer: bytes, serial: int) -> Body:
 
 def _key_bits(certificate: bytes) -> bytes:
     return bytes(Asn1Certificate.load(certificate)["tbs_certificate"]["subject_public_key_info"]["public_key"].contents[1:])
+
+
+def _expiry_is_replay() -> None:
+    """Invariant 8 for dashboard's tables of expiry, read up to the log's end."""
+    projections.catch_up("expiry")
+    before = _rows_of(Watched, Flag)
+    projections.rebuild("expiry")
+    assert _rows_of(Watched, Flag) == before, "the projection expiry differs from the replayed log"
+
+
+def _reminded_once(events: list[Body]) -> None:
+    """Invariant 14: a certificate is flagged once for a threshold, later ones only for graver thresholds, and nobody is told twice
+    of one; none is flagged once the log has replaced or revoked it."""
+    ended: dict[str, int] = {}
+    for event in events:
+        if event["type"] == "certificate.issued" and event["data"]["replaces"]:
+            ended.setdefault(event["data"]["replaces"], event["position"])
+        if event["type"] == "certificate.revoked":
+            ended.setdefault(event["subject"], event["position"])
+    flagged: dict[str, list[int]] = {}
+    for event in events:
+        if event["type"] == "certificate.flagged":
+            flagged.setdefault(event["subject"], []).append(("renewal-missed", "expiring", "expired").index(event["data"]["threshold"]))
+            assert event["position"] < ended.get(event["subject"], event["position"] + 1), f"{event['subject']} needed no word any more"
+    for serial, ranks in flagged.items():
+        assert ranks == sorted(set(ranks)), f"{serial} was flagged twice, or for less than before"
+    told = [
+        tuple(event["data"][name] for name in ("serial", "threshold", "recipient")) for event in events if event["type"] == "reminder.sent"
+    ]
+    assert len(told) == len(set(told)), "somebody was reminded twice"

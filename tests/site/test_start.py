@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.core.management import call_command
@@ -14,9 +14,10 @@ from django.db import OperationalError
 from ca import keys
 from ca.models import Issuer
 from eventlog import checkpoints
-from quicklime_site import private_redis, start
+from quicklime_site import private_redis, schedule, start
 from quicklime_site.machine import CannotStart, Ports
 from quicklime_site.own_tls import OwnTLS, Refused
+from quicklime_site.supervisor import Child, Supervisor
 
 db = pytest.mark.django_db
 hierarchy = pytest.mark.usefixtures("hierarchy")
@@ -145,3 +146,29 @@ def test_a_failing_renewal_is_said_and_tried_again(tmp_path: Path, monkeypatch: 
     for _ in range(3):
         renewal()
     assert [line.rsplit(": ", 1)[1] for line in said] == ["no zone", "away", "No space left on device"]
+
+
+class Boss:
+    """Takes note of the children instead of starting them."""
+
+    def __init__(self) -> None:
+        self.children: dict[str, Child] = {}
+
+    def start(self, child: Child) -> int:
+        self.children[child.name] = child
+        return 0
+
+
+def test_what_waits_for_others_is_done_by_a_worker_that_holds_no_key() -> None:
+    """A mail server that hangs, hangs nobody who signs."""
+    boss = Boss()
+    start._start_workers(cast(Supervisor, boss), {"IS": "signing"}, {"IS": "keyless"})
+    queues = {
+        name: child.command[child.command.index("-Q") + 1].split(",") for name, child in boss.children.items() if "-Q" in child.command
+    }
+    assert queues == {"worker": list(schedule.QUEUES), "mail worker": ["mail"]}
+    assert {name: child.environ["IS"] for name, child in boss.children.items()} == {
+        "worker": "signing", "mail worker": "keyless", "beat": "keyless"
+    }  # fmt: skip
+    assert "mail" not in schedule.QUEUES
+    assert [task for task, route in schedule.ROUTES.items() if route["queue"] == "mail"] == ["dashboard.remind"]
