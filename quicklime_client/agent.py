@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from . import enrolment, pairs, schedule, served
+from . import checkins, enrolment, pairs, schedule, served
 from .api import WAIT, Server
 from .failures import Failure, Refused, told
 from .records import Record, Trouble
@@ -27,7 +27,9 @@ _SETTLE = timedelta(seconds=15)  # that a service may take to show what it was t
 
 def look_after_all(store: Store, connect: Connect, now: datetime, say: Say) -> datetime:
     """One pass; when the next one is wanted. Raises nothing that one certificate or the server could cause."""
-    return min([now + schedule.LOOK, *(_guarded(store, connect, label, now, say) for label in store.labels())])
+    wanted = min([now + schedule.LOOK, *(_guarded(store, connect, label, now, say) for label in store.labels())])
+    checkins.tell_all(store, connect, now, say)
+    return wanted
 
 
 def _guarded(store: Store, connect: Connect, label: str, now: datetime, say: Say) -> datetime:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from .failures import Failure, Refused
+from .failures import Failure, Refused, Unreached, plain
 from .store import Trust
 
 WAIT = 25  # seconds that the server is asked to hold a request; less than what it grants and proxies bear
@@ -42,6 +42,16 @@ class Issued:
     chain: str
     challenge: str
     secret: str | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CheckedIn:
+    """What the server said of a certificate that was checked in. `replace_by`: it is to be renewed before then, or None."""
+
+    status: str
+    revoked_at: datetime | None
+    replaced_by: str | None
+    replace_by: datetime | None
 
 
 class Server:
@@ -88,6 +98,10 @@ class Server:
     def revoke(self, serial: str, evidence: dict[str, str]) -> None:
         """POST certificates/{serial}/revoke/ with a reason and the secret or the proof. Raises Failure."""
         self._call("POST", f"certificates/{serial}/revoke/", json=evidence)
+
+    def check_in(self, serial: str, word: dict[str, str | None]) -> CheckedIn:
+        """POST certificates/{serial}/checkin/. Raises Failure."""
+        return _checked_in(_members(self._call("POST", f"certificates/{serial}/checkin/", json=word)))
 
     def check(self) -> None:
         """Whether the server is reached and is who it should be. Raises Failure."""
@@ -173,12 +187,12 @@ def _preference(seconds: float) -> dict[str, str]:
 # --- answers
 
 
-def _unreached(url: str, error: httpx.HTTPError) -> Failure:
+def _unreached(url: str, error: httpx.HTTPError) -> Unreached:
     why = str(error) or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in why:
         do = "the address or the server is not the one that was trusted; if the CA has a new root, `quicklime trust` it"
-        return Failure(f"{url} is not trusted", why, do)
-    return Failure(f"{url} cannot be reached", why, "check the address, the network and HTTPS_PROXY")
+        return Unreached(f"{url} is not trusted", why, do)
+    return Unreached(f"{url} cannot be reached", why, "check the address, the network and HTTPS_PROXY")
 
 
 def _refusal(answer: httpx.Response) -> Failure:
@@ -229,6 +243,29 @@ def _issued(certificate: Any) -> Issued:
         raise Failure("the server's answer is not understood", "it has no complete certificate in it", "check the versions of both")
     serial, pem, chain, challenge = map(str, texts)
     return Issued(serial, pem, chain, challenge, secret)
+
+
+def _checked_in(values: dict[str, Any]) -> CheckedIn:
+    """Members that an older server does not know are None."""
+    status, replaced_by = values.get("status"), values.get("replaced_by")
+    try:
+        if not isinstance(status, str) or not isinstance(replaced_by, str | None):
+            raise ValueError
+        return CheckedIn(plain(status), _time(values.get("revoked_at")), replaced_by, _time(values.get("replace_by")))
+    except ValueError:
+        raise Failure(
+            "the server's answer is not understood", "it does not say how the certificate is", "check the versions of both"
+        ) from None
+
+
+def _time(value: Any) -> datetime | None:
+    """Raises ValueError."""
+    if value is None:
+        return None
+    time = datetime.fromisoformat(value) if isinstance(value, str) else None
+    if time is None or time.tzinfo is None:
+        raise ValueError("a time with zone is missing")
+    return time.astimezone(UTC)
 
 
 def _retry_after(answer: httpx.Response) -> float | None:

@@ -85,7 +85,7 @@ def obtain(store: Store, server: Submits, record: Record, root: x509.Certificate
     serial = f"{leaf.serial_number:x}"
     pair = Pair(serial, pending.key, issued.pem, issued.chain, issued.challenge, issued.secret, generation, renew_at)
     due = record.reload_due or record.current is not None
-    record = replace(record, current=pair, pending=None, reload_due=due, revoked_at=None, trouble=None, served=None)
+    record = replace(record, current=pair, pending=None, reload_due=due, revoked_at=None, trouble=None, served=None, reported=None)
     store.save(record)
     return record
 

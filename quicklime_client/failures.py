@@ -23,6 +23,10 @@ class Failure(Exception):
         self.retry_after = retry_after
 
 
+class Unreached(Failure):
+    """There is no server, or not the right one: whatever is asked next will fail as well."""
+
+
 class Refused(Failure):
     """The server said no. `stored`: it says no to a request that it keeps, so that the same request gets no other answer
     ever; otherwise the request left no trace there and may be repeated as it is."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import pairs, schedule
 from .failures import Failure, told
-from .records import Pair, Record
+from .records import Pair, Record, Reported
 from .store import Store
 
 
@@ -71,6 +71,8 @@ def judge(record: Record, now: datetime) -> Iterator[tuple[Level, str]]:
         yield from _deployed(record, record.current)
     if record.trouble:
         yield Level.WARNING, record.trouble.message
+    if record.reported and record.reported.replaced_by and not record.pending:
+        yield Level.WARNING, "it was renewed elsewhere: this state is an old copy, or two nodes share one; `quicklime request --new`"
 
 
 def _life(pair: Pair, now: datetime) -> Iterator[tuple[Level, str]]:
@@ -104,8 +106,14 @@ def as_dict(finding: Finding) -> dict[str, Any]:
     shown |= {"pending": record.pending is not None, "reload_due": record.reload_due, "revoked_at": _time(record.revoked_at)}
     trouble, seen = record.trouble, record.served
     shown["last_error"] = trouble and {"message": trouble.message, "failures": trouble.failures, "retry_at": _time(trouble.retry_at)}
+    shown["check_in"] = record.reported and _check_in(record.reported)
     shown["served"] = seen and {"serial": seen.serial, "error": seen.error, "at": _time(seen.at)}
     return shown
+
+
+def _check_in(last: Reported) -> dict[str, Any]:
+    shown = {"at": _time(last.at), "status": last.status, "replaced_by": last.replaced_by}
+    return {**shown, "replace_by": _time(last.replace_by), "error": last.error}
 
 
 def _pair(pair: Pair) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from .records import Pair, Wanted
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519PrivateKey
-_RENEWAL, _REVOCATION = b"quicklime-renewal-v1\0", b"quicklime-revocation-v1\0"
+_RENEWAL, _REVOCATION, _CHECK_IN = b"quicklime-renewal-v1\0", b"quicklime-revocation-v1\0", b"quicklime-checkin-v1\0"
 
 KINDS: Mapping[str, Callable[[], Key]] = {
     "P-256": partial(ec.generate_private_key, ec.SECP256R1()),
@@ -80,6 +80,12 @@ def revocation_statement(pair: Pair, reason: str) -> bytes:
     """What the key signs to revoke: domain string, issuer key id (20 octets), serial (20), the reason's name.
     Raises ValueError likewise."""
     return _REVOCATION + _identity(pair.leaf) + reason.encode("ascii")
+
+
+def check_in_statement(pair: Pair, time: str, served: str) -> bytes:
+    """What the key signs to check in: domain string, issuer key id (20 octets), serial (20), time and what is served as they are sent.
+    Raises ValueError likewise."""
+    return _CHECK_IN + _identity(pair.leaf) + time.encode("ascii") + served.encode("ascii")
 
 
 def _identity(leaf: x509.Certificate) -> bytes:

@@ -15,7 +15,8 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from cryptography import x509
 
-FORM = 1  # of the file; a newer client that changes the fields raises it
+FORM = 2  # of the file; a newer client that changes the fields raises it, and says in _ADDED what older files lack
+_ADDED: dict[int, tuple[str, ...]] = {1: ("reported",), FORM: ()}
 T = TypeVar("T")
 
 
@@ -101,6 +102,19 @@ class Served:
 
 
 @dataclass(frozen=True)
+class Reported:
+    """The last check-in, tried at `at`, and when the next one is. `status`, `replaced_by`, `replace_by`: what the server said last;
+    `error`: why it was not heard this time."""
+
+    at: datetime
+    next_at: datetime
+    status: str | None
+    replaced_by: str | None
+    replace_by: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything about one certificate of this node. `reload_due`: the pair has changed and the service was not yet told."""
 
@@ -113,6 +127,7 @@ class Record:
     revoked_at: datetime | None = None
     trouble: Trouble | None = None
     served: Served | None = None
+    reported: Reported | None = None
 
 
 def to_json(record: Record) -> bytes:
@@ -123,9 +138,10 @@ def to_json(record: Record) -> bytes:
 def from_json(raw: bytes) -> Record:
     """What to_json wrote. Raises ValueError."""
     values = json.loads(raw)
-    if not isinstance(values, dict) or values.pop("form", None) != FORM:
+    form = values.pop("form", None) if isinstance(values, dict) else None
+    if type(form) is not int or form not in _ADDED:
         raise ValueError("it is not of a form that this version knows")
-    record: Record = _read(Record, values)
+    record: Record = _read(Record, dict.fromkeys(_ADDED[form]) | values)
     if record.current:
         record.current.leaf  # noqa: B018  raises ValueError now rather than later
     return record

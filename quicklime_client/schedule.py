@@ -16,6 +16,8 @@ RENEW_AT, SPREAD = 2 / 3, 1 / 20  # of the whole life; the spread to either side
 ALARM_AT = 5 / 6  # of the whole life: half the time that was kept for renewing is over
 FIRST, CAP, LATE_CAP = timedelta(seconds=30), timedelta(hours=1), timedelta(minutes=5)  # between two attempts
 LOOK = timedelta(minutes=5)  # the longest time between two looks of the agent at its state
+SEEN, UNSEEN = timedelta(minutes=1), timedelta(hours=1)  # between two check-ins, where somebody looks what is served, and elsewhere
+EARLY = 3 / 4  # of the time to a deadline that renewals are spread over; the rest is for those that fail at first
 
 
 def renew_at(not_before: datetime, not_after: datetime, chance: Chance = chance) -> datetime:
@@ -32,6 +34,23 @@ def retry_at(failures: int, asked: float | None, not_after: datetime | None, now
     own = min(cap, FIRST * (1 << min(failures - 1, 10))) * chance(0.5, 1)
     wished = timedelta(seconds=min(asked or 0, 366 * 86_400)) * chance(1, 1.25)
     return now + max(own, min(wished, max(cap, left / 4)))
+
+
+def early(renew_at: datetime, replace_by: datetime, now: datetime, chance: Chance = chance) -> datetime:
+    """When to renew a certificate that is to be replaced before `replace_by`: any moment within EARLY of the time until then, so that
+    a fleet that is told at once does not come at once. What is planned within it stays, so asking again changes nothing."""
+    spread = max(replace_by - now, timedelta()) * EARLY
+    return renew_at if renew_at <= now + spread else now + spread * chance(0, 1)
+
+
+def check_in_at(looked: bool, now: datetime, chance: Chance = chance) -> datetime:
+    """When to check in next after one that was heard: at the next look where somebody looks what is served, else after an hour or so."""
+    return now + (SEEN if looked else UNSEEN * chance(0.75, 1.25))
+
+
+def check_in_again_at(now: datetime, chance: Chance = chance) -> datetime:
+    """When to check in next after one that was not heard."""
+    return now + LOOK * chance(1, 6)
 
 
 def is_due(planned: datetime, since: datetime, now: datetime) -> bool:

@@ -115,6 +115,8 @@ class Fake:
     certificates: dict[str, Certificate] = field(default_factory=dict)
     requests: dict[str, Body] = field(default_factory=dict)
     keyed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    words: list[tuple[str, str | None, str]] = field(default_factory=list)  # (serial, served, time) of check-ins
+    replace_by: str | None = None
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     before: Callable[[str, str], None] = lambda method, path: None
     after: Callable[[str, str], None] = lambda method, path: None
@@ -143,6 +145,8 @@ class Fake:
                     return without_secret(self._renew(serial, raw, headers), headers)
                 case "POST", ["certificates", serial, "revoke"]:
                     return self._revoke(serial, json.loads(raw))
+                case "POST", ["certificates", serial, "checkin"]:
+                    return self._check_in(serial, json.loads(raw))
         return problem(404, "notFound", "nothing is here")
 
     def _guarded(self, headers: dict[str, str]) -> Reply | None:
@@ -226,6 +230,29 @@ class Fake:
             return problem(403, "notEntitled", "this does not entitle to revoke it")
         found.reason = found.reason or body["reason"]
         return 200, self._object(serial), {}
+
+    def _check_in(self, serial: str, body: Body) -> Reply:
+        """docs/operations.md: a signature over quicklime-checkin-v1 0x00, issuer key id, serial, time and served as sent."""
+        found = self.certificates.get(serial.lstrip("0"))
+        said = (body["time"] + (body["served"] or "")).encode()
+        statement = b"quicklime-checkin-v1\x00" + self.authority.key_id + int(serial, 16).to_bytes(20, "big") + said
+        if (
+            found is None
+            or set(body) != {"served", "time", "proof"}
+            or not verifies(found.leaf.public_key(), b64decode(body["proof"]), statement)
+        ):
+            return problem(403, "notEntitled", "the proof does not fit")
+        self.words.append((found.serial, body["served"], body["time"]))
+        status = "revoked" if found.reason else "active"
+        revoked_at = "2030-03-01T00:00:00Z" if found.reason else None
+        told = {
+            "serial": serial,
+            "status": status,
+            "revoked_at": revoked_at,
+            "replaced_by": found.replaced_by,
+            "replace_by": self.replace_by,
+        }
+        return 200, told, {}
 
     def _entitled(self, found: Certificate, serial: str, body: Body) -> bool:
         if "secret" in body:

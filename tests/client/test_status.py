@@ -18,7 +18,7 @@ import pytest
 
 from quicklime_client import health, records
 from quicklime_client.health import Level
-from quicklime_client.records import Served, Trouble
+from quicklime_client.records import Reported, Served, Trouble
 
 from .conftest import LABEL, Node
 from .fake import Drop
@@ -205,7 +205,12 @@ def test_a_service_that_is_down_or_no_tls_is_noticed(aged: Node) -> None:
 
 def test_records_survive_the_disk(aged: Node) -> None:
     record = replace(
-        aged.record(), served=Served("1", None, START), trouble=Trouble("x", START, 1, START), revoked_at=START, reload_due=True
+        aged.record(),
+        served=Served("1", None, START),
+        trouble=Trouble("x", START, 1, START),
+        revoked_at=START,
+        reload_due=True,
+        reported=Reported(START, START, "active", None, START, "x"),
     )
     assert records.from_json(records.to_json(record)) == record
 
@@ -225,7 +230,8 @@ def _changed(values: dict[str, Any], path: str, value: Any) -> bytes:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("form", 2), ("form", ...), ("label", 1), ("label", None), ("wanted", None), ("wanted.names", "a"), ("wanted.names", [1]),
+        ("form", 3), ("form", 0), ("form", True), ("form", "2"), ("form", ...), ("reported", ...), ("label", 1), ("label", None),
+        ("wanted", None), ("wanted.names", "a"), ("wanted.names", [1]),
         ("wanted.more", 1), ("current.pem", ""), ("current.generation", "1"), ("current.generation", True),
         ("current.renew_at", "soon"), ("current.renew_at", "2030-01-01"), ("current.key", ...), ("reload_due", 1), ("place", []),
     ],
@@ -234,6 +240,12 @@ def test_a_record_that_is_not_of_its_form_is_refused(aged: Node, path: str, valu
     values = json.loads(records.to_json(aged.record()))
     with pytest.raises(ValueError, match=r"."):
         records.from_json(_changed(values, path, value))
+
+
+def test_a_record_of_the_first_form_is_read(aged: Node) -> None:
+    values = json.loads(records.to_json(aged.record()))
+    del values["reported"]
+    assert records.from_json(_changed(values, "form", 1)) == aged.record()
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x00", b"[]", b"null", b"{}", b"[" * 100_000])
