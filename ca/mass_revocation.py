@@ -1,6 +1,6 @@
 """Many certificates revoked at once, by an operator.
 
-Owns selections, orders and their numbers. An order is in the log before anything is revoked under it, and is carried out in
+Owns orders and their numbers. An order is in the log before anything is revoked under it, and is carried out in
 chunks of one append each; a crash at any line leaves an order that `carry_out` takes up where it stopped, for what is left to do
 is asked of the certificates, and its numbers of the log. Must never revoke what was issued after the order.
 """
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Count
 
 from eventlog import events as log_events
 from eventlog.append import StoredEvent, append
@@ -22,15 +21,11 @@ from eventlog.models import Event
 
 from . import revocation
 from .events import RevocationCompleted, RevocationOrdered
-from .models import Certificate
 from .pki.reasons import KEY_COMPROMISE
-from .profiles import PROFILES
 from .revocation import CHUNK, Cause
+from .selections import Selection
 
-MAX_SERIALS = 1_000  # that one order may name: an event has at most 65,535 bytes
 SAMPLES = 5
-_BACKDATE = max(profile.backdate for profile in PROFILES.values())
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
 Progress = Callable[[int], None]  # certificates looked at so far
 
 
@@ -40,66 +35,6 @@ class NoSuchOrder(Exception):
 
 class OrderCompleted(Exception):
     """The order was carried out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The certificates of which all holds that is said here; "" and None say nothing. `key` is the hex SHA-256 of the
-    SubjectPublicKeyInfo, `serials` are 40 hex digits each and may be orphaned ones. The times are of notBefore, which may lie
-    a minute before the certificate was made: `issued_after` allows for that and rather takes one too many. Serials stand
-    alone. Raises ValueError for a selection of everything, or of more than MAX_SERIALS."""
-
-    issuer: str = ""
-    key: str = ""
-    token: str = ""
-    owner: str = ""
-    service: str = ""
-    node: str = ""
-    profile: str = ""
-    issued_after: datetime | None = None
-    issued_before: datetime | None = None
-    serials: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.as_data():
-            raise ValueError("say which certificates; for all of them, name each issuer")
-        if self.serials and len(self.as_data()) > 1:
-            raise ValueError("serial numbers say enough: leave out the rest")
-        if len(self.serials) > MAX_SERIALS:
-            raise ValueError(f"at most {MAX_SERIALS} serial numbers at once")
-
-    def certificates(self) -> QuerySet[Certificate]:
-        """Those that are selected, whatever their status."""
-        wanted: dict[str, Any] = {name: value for name in _COLUMNS if (value := getattr(self, name))}
-        if self.key:
-            wanted["spki_sha256"] = bytes.fromhex(self.key)
-        if self.issued_after:
-            wanted["not_before__gte"] = self.issued_after - _BACKDATE
-        if self.issued_before:
-            wanted["not_before__lt"] = self.issued_before
-        if self.serials:
-            wanted["serial__in"] = self.serials
-        return Certificate.objects.filter(**wanted)
-
-    def as_data(self) -> dict[str, str | list[str]]:
-        """As an event holds it."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: _plain(value) for name, value in values.items() if value}
-
-    @classmethod
-    def from_data(cls, data: dict[str, Any]) -> Selection:
-        """The selection that an event holds."""
-        times: dict[str, Any] = {name: datetime.fromisoformat(data[name]) for name in ("issued_after", "issued_before") if name in data}
-        return cls(**{**data, **times, "serials": tuple(data.get("serials", ()))})
-
-
-_COLUMNS = ("issuer", "token", "owner", "service", "node", "profile")
-
-
-def _plain(value: str | datetime | tuple[str, ...]) -> str | list[str]:
-    if isinstance(value, datetime):
-        return value.strftime(_TIME)
-    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +57,7 @@ def preview(selection: Selection, reason: str, now: datetime) -> Preview:
     due = revocation.due(selection.certificates(), reason, now)
     groups = due.values_list("service", "profile").annotate(count=Count("serial")).order_by("service", "profile")
     samples = due.order_by("-log_position").values_list("serial", "names")[:SAMPLES]
-    absent = _without_certificate(selection)
+    absent = selection.without_certificate()
     orphans = [serial for serial in absent if log_events.about(serial, "issuance.orphaned")]
     return Preview(list(groups), list(samples), orphans, [serial for serial in absent if serial not in orphans])
 
@@ -180,13 +115,8 @@ def _chunk(selection: Selection, reason: str, before: int, after: int, now: date
     return list(due.order_by("log_position").values_list("serial", "log_position")[:CHUNK])
 
 
-def _without_certificate(selection: Selection) -> list[str]:
-    known = set(Certificate.objects.filter(serial__in=selection.serials).values_list("serial", flat=True))
-    return [serial for serial in selection.serials if serial not in known]
-
-
 def _revoke_orphans(selection: Selection, cause: Cause, now: datetime) -> int:
-    orphans = _without_certificate(selection)
+    orphans = selection.without_certificate()
     if orphans:
         with transaction.atomic():
             revocation.revoke(orphans, cause, now)

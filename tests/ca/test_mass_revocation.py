@@ -21,8 +21,8 @@ from django.test.utils import CaptureQueriesContext
 from ca import issuance, mass_revocation, pipeline, revocation, tokens
 from ca.errors import Problem
 from ca.events import RevocationCompleted
-from ca.mass_revocation import Selection
 from ca.models import BlockedKey, Certificate, Request, Token
+from ca.selections import MAX_SERIALS, Selection
 from eventlog.models import Event
 from tests.material import csr, new_key
 
@@ -101,7 +101,7 @@ def test_a_selection_of_everything_or_too_much_is_none() -> None:
 
 
 def test_the_longest_order_fits_into_an_event(hierarchy: None, now: datetime) -> None:
-    longest = Selection(serials=tuple(f"{n:040x}" for n in range(mass_revocation.MAX_SERIALS)))
+    longest = Selection(serials=tuple(f"{n:040x}" for n in range(MAX_SERIALS)))
     assert mass_revocation.order(longest, "superseded", "w" * 500, "tester", now)
 
 
