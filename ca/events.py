@@ -160,7 +160,7 @@ class CertificateIssued(Event):
 class CertificateRevoked(Event):
     """The certificate, or a serial that was signed and never recorded, is not to be trusted from the event's time on.
     `reason` a name of RFC 5280 §5.3.1; `way` how the caller was authorised, see ca.pki.reasons; `by` the token's id or the
-    operator's name, "" where the holder named nobody; `order` the mass revocation that it belongs to, or None."""
+    operator's name, "" where the holder named nobody; `order` the mass revocation or replacement that it belongs to, or None."""
 
     schema: ClassVar[str] = "quicklime/certificate.revoked/1-0-0"
     serial: str
@@ -192,7 +192,7 @@ class RevocationEscalated(Event):
 
 @dataclass(frozen=True)
 class RevocationOrdered(Event):
-    """Every certificate that `selection` meets (see ca.mass_revocation.Selection) and that was issued before this event
+    """Every certificate that `selection` meets (see ca.selections.Selection) and that was issued before this event
     is to be revoked; there were `selected` of them. `order` 16 hex digits."""
 
     schema: ClassVar[str] = "quicklime/revocation.ordered/1-0-0"
@@ -217,6 +217,55 @@ class RevocationCompleted(Event):
     revoked: int
     escalated: int
     by: str
+
+    def subject(self) -> str:
+        return self.order
+
+
+@dataclass(frozen=True)
+class ReplacementOrdered(Event):
+    """Every certificate that `selection` meets (see ca.selections.Selection) and that was issued before this event is to be renewed
+    before `deadline`, RFC 3339 UTC, with another key if `new_key`; there were `selected` of them. What was renewed, and at the deadline
+    what was not, is revoked for `reason`. `order` 16 hex digits."""
+
+    schema: ClassVar[str] = "quicklime/replacement.ordered/1-0-0"
+    order: str
+    selection: dict[str, str | list[str]]
+    selected: int
+    deadline: str
+    new_key: bool
+    reason: str
+    why: str
+    by: str
+
+    def subject(self) -> str:
+        return self.order
+
+
+@dataclass(frozen=True)
+class ReplacementMarked(Event):
+    """These certificates are to be replaced under the order. Of those that it selects, all that were issued up to the log position
+    `upto` are marked now."""
+
+    schema: ClassVar[str] = "quicklime/replacement.marked/1-0-0"
+    order: str
+    serials: list[str]
+    upto: int
+
+    def subject(self) -> str:
+        return self.order
+
+
+@dataclass(frozen=True)
+class ReplacementCompleted(Event):
+    """None of the certificates that were marked under the order is trusted any more: how many these were, how many of them were
+    renewed, and how many were not."""
+
+    schema: ClassVar[str] = "quicklime/replacement.completed/1-0-0"
+    order: str
+    marked: int
+    replaced: int
+    left: int
 
     def subject(self) -> str:
         return self.order

@@ -1,9 +1,9 @@
 """The tables of ca.
 
 Request is the queue of truth: what was accepted, and how far the pipeline came. CheckIn is what nodes say, Shape a cache. The
-others (Issuer, Activation, Token, Intent, Certificate, CertificateName, BlockedKey) are a projection of the log and hold nothing
-that replay cannot rebuild; only `ca.projections` writes them. No foreign keys: rows refer by serial, request id, token id or
-issuer name.
+others (Issuer, Activation, Token, Intent, Certificate, CertificateName, BlockedKey, Replacement) are a projection of the log and
+hold nothing that replay cannot rebuild; only `ca.projections` writes them. No foreign keys: rows refer by serial, request id,
+token id or issuer name.
 """
 
 from __future__ import annotations
@@ -176,10 +176,15 @@ class Certificate(models.Model):
     replaced_by = models.CharField(max_length=40, null=True)
     revoked_at = models.DateTimeField(null=True)
     reason = models.CharField(max_length=24, null=True)
+    # of one that is to be replaced, else None: under which order, until when, and whether its key must not be used again
+    replacement = models.CharField(max_length=16, null=True)
+    replace_by = models.DateTimeField(null=True)
+    replace_key = models.BooleanField(null=True)
     log_position = models.BigIntegerField(unique=True)
 
     class Meta:
         indexes = [
+            models.Index(fields=["replacement"], name="ca_certificate_replacement", condition=models.Q(replacement__isnull=False)),
             models.Index(fields=["owner", "-log_position"], name="ca_certificate_owner"),
             models.Index(fields=["service", "node", "-log_position"], name="ca_certificate_service"),
             models.Index(fields=["service", "-log_position"], name="ca_certificate_svc_newest"),
@@ -208,6 +213,23 @@ class BlockedKey(models.Model):
     spki_sha256 = models.BinaryField(max_length=32, primary_key=True)
     code = models.CharField(max_length=32)
     position = models.BigIntegerField()
+
+
+class Replacement(models.Model):
+    """An order to replace certificates. `marked_to`: up to which log position those that it selects are marked."""
+
+    order = models.CharField(max_length=16, primary_key=True)
+    selection = models.JSONField()  # ca.selections.Selection.as_data
+    selected = models.IntegerField()
+    deadline = models.DateTimeField()
+    new_key = models.BooleanField()
+    reason = models.CharField(max_length=24)
+    why = models.TextField()
+    by = models.CharField(max_length=200)
+    ordered_at = models.DateTimeField()
+    position = models.BigIntegerField()
+    marked_to = models.BigIntegerField()
+    completed_at = models.DateTimeField(null=True)
 
 
 class CheckIn(models.Model):

@@ -23,7 +23,7 @@ from eventlog.bulk import insert_rows, update_rows
 from eventlog.projections import Projection
 from eventlog.projections import register as register_projection
 
-from .models import Activation, BlockedKey, Certificate, CertificateName, Intent, Issuer, Token
+from .models import Activation, BlockedKey, Certificate, CertificateName, Intent, Issuer, Replacement, Token
 
 
 def register() -> None:
@@ -137,6 +137,26 @@ def _block(keys: Iterable[tuple[bytes, str, int]]) -> None:
     BlockedKey.objects.bulk_create(rows, ignore_conflicts=True)
 
 
+def _replacements_ordered(events: Sequence[StoredEvent]) -> None:
+    for event in events:
+        same = {name: event.data[name] for name in ("order", "selection", "selected", "new_key", "reason", "why", "by")}
+        deadline = _time(event.data["deadline"])
+        Replacement.objects.create(deadline=deadline, ordered_at=event.time, position=event.position, marked_to=0, **same)
+
+
+def _replacements_marked(events: Sequence[StoredEvent]) -> None:
+    for event in events:
+        order = Replacement.objects.get(order=event.data["order"])
+        same = {"replacement": order.order, "replace_by": order.deadline, "replace_key": order.new_key}
+        Certificate.objects.filter(serial__in=event.data["serials"]).update(**same)
+        Replacement.objects.filter(order=order.order).update(marked_to=event.data["upto"])
+
+
+def _replacements_completed(events: Sequence[StoredEvent]) -> None:
+    for event in events:
+        Replacement.objects.filter(order=event.data["order"]).update(completed_at=event.time)
+
+
 HANDLERS = {
     "issuer.added": _issuers_added,
     "issuer.activated": _issuers_activated,
@@ -147,5 +167,8 @@ HANDLERS = {
     "certificate.revoked": _certificates_revoked,
     "revocation.escalated": _revocations_escalated,
     "key.blocked": _keys_blocked,
+    "replacement.ordered": _replacements_ordered,
+    "replacement.marked": _replacements_marked,
+    "replacement.completed": _replacements_completed,
 }
-MODELS = (Issuer, Activation, Token, Intent, Certificate, CertificateName, BlockedKey)
+MODELS = (Issuer, Activation, Token, Intent, Certificate, CertificateName, BlockedKey, Replacement)

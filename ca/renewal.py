@@ -48,6 +48,8 @@ class Old(NamedTuple):
     renewal_challenge: bytes
     revoked_at: datetime | None
     replaced_by: str | None
+    replace_by: datetime | None
+    replace_key: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,17 @@ def taken(successor: str | None = None) -> Problem:
 
 def check_changes(old: Old, csr: ParsedCSR, names_as_before: bool) -> None:
     """Raise Problem where `csr` asks for what `old` had and a successor may not, or for names that only a token grants."""
-    if csr.spki_sha256 == old.spki_sha256 and not _profile(old).may_reuse_key:
-        raise Problem("keyReused", f"the profile {old.profile} wants a new key in each certificate", "csr.key")
+    if csr.spki_sha256 == old.spki_sha256:
+        _check_reuse(old)
     if names_as_before and {str(name) for name in csr.names} != set(old.names):
         raise Problem("namesChanged", f"without a token that may issue, the names stay {', '.join(old.names)}", "names")
+
+
+def _check_reuse(old: Old) -> None:
+    if old.replace_key:
+        raise Problem("keyReused", "it is to be replaced for its key: make another", "csr.key")
+    if not _profile(old).may_reuse_key:
+        raise Problem("keyReused", f"the profile {old.profile} wants a new key in each certificate", "csr.key")
 
 
 def wanted(old: Old, now: datetime) -> Wanted:

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from eventlog import checkpoints
 
-from . import issuance, keys, wakeups
+from . import issuance, keys, mass_replacement, wakeups
 from .crash import point
 from .models import Request, State
 
@@ -110,6 +110,12 @@ def resume() -> None:
     for state, steps in _NEXT.items():
         for batch in {row.batch for row in stuck.filter(state=state).only("batch") if row.batch}:
             _start(batch, steps)
+
+
+@shared_task(name="ca.tend_replacements")
+def tend_replacements() -> None:
+    """Carry on the orders to replace certificates."""
+    mass_replacement.tend(_now())
 
 
 @shared_task(name="ca.checkpoint")

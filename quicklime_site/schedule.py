@@ -21,6 +21,7 @@ ROUTES = {f"ca.{step}": {"queue": step} for step in ("validate", "sign", "challe
     "ca.resume": {"queue": "upkeep"},
     "ca.checkpoint": {"queue": "upkeep"},
     "ca.tend_ocsp_signers": {"queue": "upkeep"},
+    "ca.tend_replacements": {"queue": "upkeep"},
     "ocsp.follow": {"queue": "status"},
     "ocsp.fresh": {"queue": "status"},
     "ocsp.presign": {"queue": "upkeep"},
@@ -35,6 +36,7 @@ BEAT: dict[str, dict[str, Any]] = {
     "checkpoint": {"task": "ca.checkpoint", "schedule": 10.0, "options": {"expires": EXPIRES}},
     "ocsp follow": {"task": "ocsp.follow", "schedule": 1.0, "options": {"expires": EXPIRES}},
     "ocsp presign": {"task": "ocsp.presign", "schedule": 10.0, "options": {"expires": EXPIRES}},
+    "replacements": {"task": "ca.tend_replacements", "schedule": 30.0, "options": {"expires": EXPIRES}},
     "ocsp signers": {"task": "ca.tend_ocsp_signers", "schedule": 60.0, "options": {"expires": EXPIRES}},
     "remind": {"task": "dashboard.remind", "schedule": 60.0, "options": {"expires": EXPIRES}},
 }

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp as pyca_ocsp
 from django.db.models import AutoField, Model
 
-from ca.models import Certificate, CertificateName, Intent, Issuer, Request, Token
+from ca.models import Certificate, CertificateName, Intent, Issuer, Replacement, Request, Token
 from dashboard.models import Flag, Watched
 from eventlog import projections
 from eventlog.checkpoints import latest
@@ -189,7 +189,7 @@ def _projection_is_replay() -> None:
 
 
 def _tables() -> list[list[Body]]:
-    return _rows_of(Issuer, Token, Intent, Certificate, CertificateName)
+    return _rows_of(Issuer, Token, Intent, Certificate, CertificateName, Replacement)
 
 
 def _rows_of(*models: type[Model]) -> list[list[Body]]:

@@ -73,6 +73,7 @@ class CertificateSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(allow_null=True)
     replaces = serializers.CharField(allow_null=True)
     replaced_by = serializers.CharField(allow_null=True)
+    replace_by = serializers.DateTimeField(allow_null=True)
     fingerprint = serializers.RegexField(_HEX)
     key_type = serializers.CharField()
     pem = serializers.CharField()
@@ -142,12 +143,13 @@ class CheckInSerializer(serializers.Serializer[Any]):
 
 
 class CheckedInSerializer(serializers.Serializer[Any]):
-    """What a node should know of its certificate."""
+    """What a node should know of its certificate. `replace_by`: renew it before then, at a moment of your own choice."""
 
     serial = serializers.RegexField(_HEX)
     status = serializers.ChoiceField([ACTIVE, EXPIRED, REVOKED])
     revoked_at = serializers.DateTimeField(allow_null=True)
     replaced_by = serializers.CharField(allow_null=True)
+    replace_by = serializers.DateTimeField(allow_null=True)
 
 
 class BulkSerializer(serializers.Serializer[Any]):

@@ -25,7 +25,8 @@ from . import problems
 Row = Mapping[str, Any]
 CERTIFICATE_COLUMNS = (
     "serial", "issuer", "request", "token", "owner", "profile", "service", "node", "names", "not_before", "not_after", "key_type",
-    "fingerprint", "der", "renewal_challenge", "replaces", "replaced_by", "revoked_at", "reason", "log_position",
+    "fingerprint", "der", "renewal_challenge", "replaces", "replaced_by", "revoked_at", "reason", "replace_by",
+    "log_position",
 )  # fmt: skip
 REQUEST_COLUMNS = ("id", "state", "owner", "error")
 PENDING, ISSUED, REJECTED = "pending", "issued", "rejected"
@@ -83,6 +84,7 @@ def certificate(row: Row, token: str | None, now: datetime) -> dict[str, Any]:
         "reason": row["reason"],
         "replaces": row["replaces"],
         "replaced_by": row["replaced_by"],
+        "replace_by": row["replace_by"] and time(row["replace_by"]),
         "fingerprint": row["fingerprint"],
         "key_type": row["key_type"],
         "pem": pem(der),
@@ -96,12 +98,15 @@ def certificate(row: Row, token: str | None, now: datetime) -> dict[str, Any]:
 
 
 def checked_in(row: Row, now: datetime) -> dict[str, Any]:
-    """What a node is told of its certificate when it checks in."""
+    """What a node is told of its certificate when it checks in: of an order to replace it only where it can follow that."""
+    status = certificate_status(row, now)
+    awaited = row["replace_by"] if status != REVOKED and row["replaced_by"] is None else None
     return {
         "serial": row["serial"],
-        "status": certificate_status(row, now),
+        "status": status,
         "revoked_at": row["revoked_at"] and time(row["revoked_at"]),
         "replaced_by": row["replaced_by"],
+        "replace_by": awaited and time(awaited),
     }
 
 

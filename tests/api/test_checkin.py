@@ -86,7 +86,7 @@ def test_the_key_is_believed(node: Node, nobody: Caller, now: datetime, served: 
     answer = nobody.post(path(node.serial), node.word(served, now))
     assert answer.status_code == 200
     assert answer["Cache-Control"] == "no-store"
-    assert answer.json() == {"serial": node.serial, "status": "active", "revoked_at": None, "replaced_by": None}
+    assert answer.json() == {"serial": node.serial, "status": "active", "revoked_at": None, "replaced_by": None, "replace_by": None}
     word = CheckIn.objects.get()
     assert (word.serial, word.served, word.said_at) == (node.serial, served or "", now)
     assert abs(word.seen_at - datetime.now(UTC)) < timedelta(minutes=1)
@@ -114,7 +114,7 @@ def test_it_learns_what_became_of_its_certificate(node: Node, nobody: Caller, al
     run_pipeline()
     new = Certificate.objects.get(replaces=node.serial).serial
     first = nobody.post(path(node.serial.lstrip("0")), node.word(node.serial, now - timedelta(minutes=1)))
-    assert first.json() == {"serial": node.serial, "status": "active", "revoked_at": None, "replaced_by": new}
+    assert first.json() == {"serial": node.serial, "status": "active", "revoked_at": None, "replaced_by": new, "replace_by": None}
     revoked = nobody.post(f"certificates/{node.serial}/revoke/", {"secret": node.certificate["revocation_secret"]}).json()
     told = nobody.post(path(node.serial), node.word(node.serial, now)).json()
     assert (told["status"], told["revoked_at"]) == ("revoked", revoked["revoked_at"])

@@ -103,7 +103,7 @@ def test_a_node_from_trust_to_revocation(client: Client) -> None:
 
     # the server is away: the agent says so, and nothing is lost
     client.instance.stop()
-    assert client.run("agent", "--once") == ""
+    assert "check-in: " in client.run("agent", "--once")
     assert "cannot be reached" in client.run("renew", "payroll.internal", code=1)
     assert client.check() == serial
     client.instance.start()
@@ -122,12 +122,27 @@ def renewed(client: Client, serial: int) -> None:
     assert int(shown["replaced_by"], 16) == second
     for name in ("haproxy.internal", "separate.internal", "pkcs12.internal"):
         client.run("renew", name)
+    replaced(client)
 
     record = client.state / "certificates/payroll.internal.json"
     text = re.sub(r'"renew_at": "[^"]*"', '"renew_at": "2020-01-01T00:00:00+00:00"', record.read_text())
     record.write_text(text)
     assert "generation 3" in client.run("agent", "--once")
     assert client.check() != second
+
+
+def replaced(client: Client) -> None:
+    """An order reaches the node when it checks in, with every kind of key; what it renews early is served before the old one goes."""
+    said = client.instance.manage("replace_certificates", "--service", "s", "--why", "a drill", "--deadline", "4h", "--yes")
+    order = re.search(r"order ([0-9a-f]{16})", said)
+    assert order
+    assert client.run("agent", "--once").count("to be replaced, so it will be renewed at") == 3
+    shown = {each["label"]: each for each in json.loads(client.run("status", "--json"))["certificates"]}
+    for name in ("haproxy.internal", "separate.internal", "pkcs12.internal"):
+        assert shown[name]["check_in"]["error"] is None
+        assert shown[name]["renew_at"] < shown[name]["check_in"]["replace_by"] < shown[name]["not_after"]
+        client.run("renew", name)
+    assert "6 marked, 6 replaced, " in client.instance.manage("replace_certificates", "--status", order[1])
 
 
 def revoked(client: Client) -> None:
