@@ -81,7 +81,8 @@ def test_certificate_object_holds_the_promised_fields(issued: dict[str, Any]) ->
     shown, row = issued["certificate"], Certificate.objects.get()
     assert list(shown) == [
         "serial", "issuer", "subject", "names", "profile", "service", "node", "owner", "not_before", "not_after", "status",
-        "revoked_at", "reason", "replaces", "replaced_by", "fingerprint", "key_type", "pem", "chain", "log_position",
+        "revoked_at", "reason", "replaces", "replaced_by", "replace_by", "fingerprint", "key_type", "pem", "chain",
+        "log_position",
         "renewal_challenge", "revocation_secret",
     ]  # fmt: skip
     leaf = x509.load_pem_x509_certificate(shown["pem"].encode())
