@@ -11,7 +11,23 @@ from collections.abc import Callable
 
 import psycopg
 
-from benchmarks import bulk, crl, inputs, install, issuance, latency, listing, log, machine, ocsp, paths, presign, render, revocation
+from benchmarks import (
+    agents,
+    bulk,
+    crl,
+    inputs,
+    install,
+    issuance,
+    latency,
+    listing,
+    log,
+    machine,
+    ocsp,
+    paths,
+    presign,
+    render,
+    revocation,
+)
 from benchmarks.failure import Failed
 from benchmarks.results import Options, Section
 
@@ -25,6 +41,7 @@ SECTIONS: dict[str, Callable[[Section], None]] = {
     "presign": presign.run,
     "revocation": revocation.run,
     "crl": crl.run,
+    "agents": agents.run,
 }
 MEASURED: dict[str, Callable[[Section], None]] = {**SECTIONS, "peers": issuance.peers}
 OTHERS = {"all": "every section but peers", "peers": "the peers alone", "render": "only write the page", "clean": "remove the filled log"}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bulk, issuance, ocsp, paths
+from benchmarks import agents, bulk, issuance, ocsp, paths
 from benchmarks.asking import GET, POST, SAMPLE
 from benchmarks.cfssl import Cfssl
 from benchmarks.djangoca import DjangoCA
@@ -53,6 +53,17 @@ certificate, in random order. Of every run {2 * SAMPLE} answers are verified; of
 nginx with one file has no name to look up, and all it needs in the processor's cache: no responder's work, but the least that
 HTTP costs. Static files answer no POST, so that both methods are set against its GETs; cfssl answers 400 to every GET of
 RFC 6960. Where the load core is near 1, wrk is the limit, and CPU µs is the figure to compare.
+"""
+AGENTS_TEXT = f"""\
+Simulated: {agents.AGENTS:,} agents that were all enrolled within ten minutes, {agents.DAYS} days, and a server that is away for an
+hour when a wave of renewals is at its highest. When an agent acts is asked of the client's own schedule
+(`quicklime_client/schedule.py`); the time goes from one act to the next. The simulation takes a server that is there to answer
+at once. Every agent looks what is served and checks in every five minutes.
+
+Measured: the busiest load of the simulation on a running Quicklime, each request over a new TLS connection, check-ins and
+renewals without a token. The check-ins come from {agents.FEW:,} certificates every {agents.EACH} seconds instead of
+{agents.AGENTS:,} every five minutes, so the database holds fewer rows. Issuance and renewal are {agents.SAMPLE:,} each over
+{agents.THREADS} connections, `Prefer: wait=10`.
 """
 OCSP_BARS = (  # peer, its method if it has only one, what is wanted
     (FILES, GET, "0.6×, aim 0.9×"),
@@ -301,6 +312,43 @@ def _crl(result: Result) -> Iterable[str]:
     yield "Wanted: ≤ 2 s for 100,000.\n"
 
 
+def _agents(result: Result) -> Iterable[str]:
+    rows = result["rows"]
+    yield "## A fleet of 10,000 agents with certificates of a day\n"
+    yield AGENTS_TEXT
+    yield f"![renewals and check-ins by the minute]({agents.PICTURE.name})\n"
+    yield _taken(result)
+    if week := rows.get("simulated week"):
+        yield _table(
+            ["simulated", "a minute on average", "busiest minute", "busiest after the outage", "least life left", "expired"],
+            [
+                ["renewals", *map(_number, (week["mean_per_minute"], week["most_per_minute"], week["most_per_minute_after"])),
+                 f"{week['least_hours_left']:.1f} h", str(week["expired"])],
+                ["check-ins", *_told(rows["simulated check-ins"]), "–", "–"],
+            ],
+        )  # fmt: skip
+        minutes = _number(week["minutes_until_none_is_overdue"])
+        yield f"All that missed their moment in the outage had renewed {minutes} minutes after its end. Wanted: no herd, none expired.\n"
+    if busiest := rows.get("busiest load"):
+        head = ["measured", "a second", "p50 ms", "p99 ms", "worst ms", "CPU ms each", "of the servers' core", "foreign"]
+        yield _table(head, [["check-ins and renewals", *_fleet(busiest), f"{busiest['core']:.2f}", f"{busiest['foreign_cores']:.2f}"]])
+    if (issuance_row := rows.get("issuance")) and (renewal := rows.get("renewal")):
+        head = ["measured", "a second", "p50 ms", "p99 ms", "worst ms", "CPU ms each", "foreign"]
+        each = [[name, *_fleet(row), f"{row['foreign_cores']:.2f}"] for name, row in (("issuance", issuance_row), ("renewal", renewal))]
+        yield _table(head, each)
+        ratio = sum(renewal["cpu_ms"].values()) / sum(issuance_row["cpu_ms"].values())
+        yield f"A renewal costs {ratio:.2f}× the CPU of an issuance. Wanted: at most 1.5×.\n"
+
+
+def _told(row: Row) -> list[str]:
+    return [_number(row["mean_per_minute"]), "–", _number(row["most_per_minute"])]
+
+
+def _fleet(row: Row) -> list[str]:
+    rate = row.get("per_second") or (row["check_ins_per_second"] + row["renewals"] / row["seconds"])
+    return [*map(_number, (rate, row["p50_ms"], row["p99_ms"], row["worst_ms"])), _number(sum(row["cpu_ms"].values()))]
+
+
 PARTS = {
     "issuance": _issuance,
     "bulk": _bulk,
@@ -311,6 +359,7 @@ PARTS = {
     "presign": _presign,
     "revocation": _revocation,
     "crl": _crl,
+    "agents": _agents,
 }
 
 
