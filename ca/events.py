@@ -129,9 +129,10 @@ class CertificateIssued(Event):
     """A certificate exists and may be fetched. `certificate` base64 DER; `names` as in the SAN, prefixed dns:, ip: or
     uri:; hashes are hex SHA-256; `renewal_challenge` base64 of 32 public random bytes; `replaces` a serial or None;
     `crl_shard` the sharded CRL that its distribution point names, or None; `challenge_password_hash` what
-    ca.challenges.password_hash makes of the CSR's challengePassword, or None."""
+    ca.challenges.password_hash makes of the CSR's challengePassword, or None; `renew_by` when at the latest its successor was to be
+    expected, as ca.profiles.renew_by had it then."""
 
-    schema: ClassVar[str] = "quicklime/certificate.issued/1-0-1"
+    schema: ClassVar[str] = "quicklime/certificate.issued/1-0-2"
     serial: str
     issuer: str
     request: str
@@ -151,6 +152,7 @@ class CertificateIssued(Event):
     replaces: str | None
     crl_shard: int | None
     challenge_password_hash: str | None
+    renew_by: str
 
     def subject(self) -> str:
         return self.serial

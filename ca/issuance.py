@@ -40,7 +40,7 @@ from .pki.csr import ParsedCSR
 from .pki.leaf import IssuerFacts, LeafPlan
 from .pki.violations import Violation
 from .policy import Decision, Grant, Site, Wanted, decide, decide_ocsp_signer, require, require_renewal
-from .profiles import OCSP_SIGNER
+from .profiles import OCSP_SIGNER, renew_by
 from .renewal import Old, Proof
 
 log = logging.getLogger(__name__)
@@ -503,7 +503,7 @@ def _recorded(row: Row, blocked: Mapping[bytes, str]) -> list[NewEvent]:
 
 
 def _issued(row: Row) -> NewEvent:
-    issuer = issuer_facts(row.issuer)
+    issuer, fixed = issuer_facts(row.issuer), row.fixed or {}
     secret = challenges.revocation_secret(keys.revocation_key(), issuer.key_id, row.serial)
     return CertificateIssued(
         serial=row.serial, issuer=issuer.name, request=str(row.id), token=row.token, owner=row.owner, profile=row.profile,
@@ -512,5 +512,6 @@ def _issued(row: Row) -> NewEvent:
         renewal_challenge=b64encode(row.renewal_challenge).decode(),
         revocation_secret_hash=challenges.secret_hash(secret).hex(),
         challenge_password_hash=bytes(row.challenge_password_hash).hex() if row.challenge_password_hash else None,
-        **{"crl_shard": None, **(row.fixed or {})},
+        renew_by=_text(renew_by(*(datetime.fromisoformat(fixed[end]) for end in ("not_before", "not_after")))),
+        **{"crl_shard": None, **fixed},
     ).new()  # fmt: skip

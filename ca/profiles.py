@@ -1,19 +1,21 @@
 """The table of profiles: what each kind of certificate contains, how long it lives, which keys and names it may have.
 
-Owns the table. Must never decide about a request, which is ca.policy's, nor encode anything, which is ca.pki.leaf's. A change
-to what a profile puts into certificates raises its version: the version is part of the shape that pkilint judges.
+Owns the table, and when a renewal is late. Must never decide about a request, which is ca.policy's, nor encode anything, which is
+ca.pki.leaf's. A change to what a profile puts into certificates raises its version, which is part of the shape that pkilint judges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from .pki.keycheck import KINDS
 
 CHANNELS = ("ocsp", "crl")  # the ways in which a certificate's status is published
+RENEWED_BY, RENEWED_LEFT = 80, timedelta(days=30)  # percent of life, and what is left at the most, when a successor is overdue
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +73,16 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
 )
 OCSP_SIGNER = _OCSP_SIGNER.name
 LEAF = tuple(name for name, profile in PROFILES.items() if profile.requestable)
+
+
+def late(not_before: datetime, not_after: datetime, percent: int, left: timedelta) -> datetime:
+    """When `percent` of a certificate's whole life are over, and no more than `left` of it is left. Its last second belongs to
+    its life (RFC 5280 §4.1.2.5)."""
+    end = not_after + _SECOND
+    return max(not_before + (end - not_before) * percent / 100, end - left)
+
+
+def renew_by(not_before: datetime, not_after: datetime) -> datetime:
+    """When at the latest the successor of a certificate is to be expected. Agents renew between 62 and 72 % of life
+    (quicklime_client.schedule), so that who renews is never late, however short its certificates live."""
+    return late(not_before, not_after, RENEWED_BY, RENEWED_LEFT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from django.db import transaction
@@ -23,11 +23,10 @@ from eventlog.bulk import places, read_rows
 from . import watching
 from .events import CertificateFlagged
 from .models import Watched
-from .thresholds import THRESHOLDS, graver, reached
+from .thresholds import SILENT, THRESHOLDS, graver, reached
 
 log = logging.getLogger(__name__)
 BATCH = 256
-SILENT = timedelta(days=30)  # after its end: nobody waits for it any more, and a log that was imported rings for no ancient ones
 _EARLIEST = SILENT + max(each.left for rules in THRESHOLDS.values() for each in rules)  # before now no other reached anything
 
 

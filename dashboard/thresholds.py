@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from ca.profiles import PROFILES
+from ca.profiles import PROFILES, RENEWED_BY, RENEWED_LEFT, late
 
-_SECOND = timedelta(seconds=1)
+SILENT = timedelta(days=30)  # after its end: nobody waits for it any more, and a log that was imported rings for no ancient ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class Threshold:
 
 
 _STANDARD = (
-    Threshold("renewal-missed", 80, timedelta(days=30)),
+    Threshold("renewal-missed", RENEWED_BY, RENEWED_LEFT),
     Threshold("expiring", 95, timedelta(days=7)),
     Threshold("expired", 100, timedelta(0)),
 )
-_SHORT = (Threshold("renewal-missed", 80, timedelta(days=30)), Threshold("expiring", 90, timedelta(days=1)), _STANDARD[-1])
+_SHORT = (Threshold("renewal-missed", RENEWED_BY, RENEWED_LEFT), Threshold("expiring", 90, timedelta(days=1)), _STANDARD[-1])
 
 # profile → its thresholds, gravest last. What the CA asks for itself (not requestable) it looks after itself.
 THRESHOLDS: Mapping[str, tuple[Threshold, ...]] = MappingProxyType(
@@ -40,9 +40,8 @@ NAMES = tuple(threshold.name for threshold in _STANDARD)  # of every profile, in
 
 
 def moment(threshold: Threshold, not_before: datetime, not_after: datetime) -> datetime:
-    """When a certificate reaches the threshold. Its last second belongs to its life (RFC 5280 §4.1.2.5)."""
-    end = not_after + _SECOND
-    return max(not_before + (end - not_before) * threshold.percent / 100, end - threshold.left)
+    """When a certificate reaches the threshold."""
+    return late(not_before, not_after, threshold.percent, threshold.left)
 
 
 def reached(profile: str, not_before: datetime, not_after: datetime, now: datetime) -> str:

@@ -62,10 +62,11 @@ def test_old_examples_still_build_the_inventory() -> None:
 @pytest.mark.django_db
 @pytest.mark.unjudged("appends recorded events that no request led to")
 def test_a_certificate_of_the_first_version_and_one_of_today_become_the_same_row() -> None:
-    old, new = (json.loads(RECORDED[f"certificate.issued-{version}"])["data"] for version in ("1-0-0", "1-0-1"))
+    old, new = (json.loads(RECORDED[f"certificate.issued-{version}"])["data"] for version in ("1-0-0", "1-0-2"))
     schema, upcast = schemas.upcast("quicklime/certificate.issued/1-0-0", old)
     assert schema == events.CertificateIssued.schema
     assert upcast == new | {"crl_shard": None, "challenge_password_hash": None}
+    assert schemas.upcast("quicklime/certificate.issued/1-0-1", {name: new[name] for name in new if name != "renew_by"}) == (schema, new)
     with transaction.atomic():
         append([NewEvent(schema, old["serial"], new)], datetime(2026, 1, 1, tzinfo=UTC))
     assert bytes(Certificate.objects.get().challenge_password_hash or b"").hex() == new["challenge_password_hash"]
@@ -74,7 +75,7 @@ def test_a_certificate_of_the_first_version_and_one_of_today_become_the_same_row
 @pytest.mark.django_db
 @pytest.mark.unjudged("appends recorded events that no request led to")
 def test_examples_of_revocation_build_the_inventory() -> None:
-    bodies = [json.loads(RECORDED[kind]) for kind in ("certificate.issued-1-0-1", "certificate.revoked-1-0-0")]
+    bodies = [json.loads(RECORDED[kind]) for kind in ("certificate.issued-1-0-2", "certificate.revoked-1-0-0")]
     escalated = json.loads(RECORDED["revocation.escalated-1-0-0"])
     first, second = datetime(2026, 12, 1, tzinfo=UTC), datetime(2026, 12, 2, tzinfo=UTC)
     with transaction.atomic():
