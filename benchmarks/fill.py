@@ -85,6 +85,7 @@ def _certificate(template: bytes, number: int, service: str, now: datetime):
         replaces=None,
         crl_shard=None,
         challenge_password_hash=None,
+        renew_by=_rfc3339(now + timedelta(days=1 + number % _DAYS) * 5 / 6),
     )
 
 

@@ -9,7 +9,8 @@ class DashboardConfig(AppConfig):
     def ready(self) -> None:
         from eventlog import schemas
 
-        from . import watching
+        from . import lineage, watching
 
         schemas.register_directory(Path(__file__).parent / "schemas")
         watching.register()
+        lineage.register()

@@ -1,7 +1,7 @@
 """The tables of dashboard.
 
-Watched and Flag are a projection of the log and hold nothing that replay cannot rebuild; only `dashboard.watching` writes
-them. No foreign keys: rows refer by serial.
+Watched and Flag, and Generation, are projections of the log and hold nothing that replay cannot rebuild; only `dashboard.watching`
+and `dashboard.lineage` write them. No foreign keys: rows refer by serial.
 """
 
 from __future__ import annotations
@@ -28,3 +28,36 @@ class Flag(models.Model):
     serial = models.CharField(max_length=40)
     threshold = models.CharField(max_length=16)
     at = models.DateTimeField()
+
+
+class Generation(models.Model):
+    """One certificate of a service in the line that it belongs to."""
+
+    serial = models.CharField(max_length=40, primary_key=True)
+    line = models.CharField(max_length=40)  # the serial of the line's first certificate
+    number = models.IntegerField()  # 1 for the first of its line
+    place = models.BinaryField(max_length=32)  # what it is for: see dashboard.watching.line_of
+    service = models.CharField(max_length=100)
+    node = models.CharField(max_length=100)
+    owner = models.CharField(max_length=200)
+    profile = models.CharField(max_length=32)
+    names = models.JSONField()
+    not_before = models.DateTimeField()
+    not_after = models.DateTimeField()
+    renew_by = models.DateTimeField()
+    issued_at = models.DateTimeField()
+    superseded_by = models.CharField(max_length=40, null=True)
+    superseded_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [  # a place has one current certificate
+            models.UniqueConstraint(fields=["place"], condition=models.Q(superseded_at=None), name="dashboard_generation_current")
+        ]
+        indexes = [
+            models.Index(fields=["line", "number"], name="dashboard_generation_line"),
+            models.Index(fields=["service", "node"], name="dashboard_generation_node"),  # of any time
+            models.Index(fields=["service", "node"], name="dashboard_generation_now", condition=models.Q(superseded_at=None)),
+            models.Index(fields=["owner", "service"], name="dashboard_generation_owner", condition=models.Q(superseded_at=None)),
+            models.Index(fields=["renew_by"], name="dashboard_generation_due", condition=models.Q(superseded_at=None, revoked_at=None)),
+        ]

@@ -1,6 +1,7 @@
-"""The Celery task of expiry: `dashboard.remind` every minute, on a queue and in a worker of its own.
+"""The Celery tasks of dashboard: `dashboard.follow` every two seconds, `dashboard.remind` every minute, on a queue and in a
+worker of its own.
 
-Owns when it is done. The message carries nothing; a lost or repeated one costs a minute or does nothing.
+Owns when they are done. Messages carry nothing; a lost or repeated one costs that time or does nothing.
 """
 
 from __future__ import annotations
@@ -10,11 +11,23 @@ from datetime import UTC, datetime
 
 from celery import shared_task
 
-from eventlog import clock, fence
+from eventlog import clock, fence, projections
 
-from . import expiry
+from . import expiry, lineage
 
 log = logging.getLogger(__name__)
+SLICE = 5_000  # events, a few tenths of a second: the worker issues besides
+
+
+@shared_task(name="dashboard.follow")
+def follow() -> None:
+    """Read on in the log, a slice of it: what remains is read in two seconds, by beat's next message."""
+    try:
+        projections.catch_up(lineage.NAME, wait=False, most=SLICE)
+    except projections.CursorHeld:
+        log.info("the projection %s is being read by another process", lineage.NAME)
+    except Exception as error:  # noted in the projection's row, where readiness looks
+        log.error("the projection %s stopped: %s", lineage.NAME, error)
 
 
 @shared_task(name="dashboard.remind")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import inf
 from types import TracebackType
 from typing import NamedTuple
 
@@ -87,9 +88,10 @@ def apply_inline(stored: Sequence[StoredEvent]) -> None:
                 _follow(projection, _locked_cursor(projection))
 
 
-def catch_up(name: str, *, wait: bool = True) -> int:
-    """Read on to the log's end; how many events that took. Any number of processes may call it: they take turns. Without
-    `wait`, raises CursorHeld at once where it is not the caller's turn; on SQLite, whose writers queue anyway, it waits.
+def catch_up(name: str, *, wait: bool = True, most: float = inf) -> int:
+    """Read on to the log's end, or until it has been `most` events or a few more; how many events that took. Any number of
+    processes may call it: they take turns. Without `wait`, raises CursorHeld at once where it is not the caller's turn; on SQLite,
+    whose writers queue anyway, it waits.
 
     Raises what a handler raised, or schemas.UnknownSchema, once it is noted in the cursor's row; everything before the
     offending event is applied and committed. The next call tries that event again.
@@ -97,7 +99,7 @@ def catch_up(name: str, *, wait: bool = True) -> int:
     projection, total = _registered[name], 0
     while True:
         try:
-            while done := _step(projection, events.CHUNK, wait):
+            while total < most and (done := _step(projection, events.CHUNK, wait)):
                 total += done
             return total
         except CursorHeld:

@@ -1,7 +1,7 @@
 """Whether this process lives, and whether the installation can do its work.
 
-Owns the two health answers. /readyz says what is behind, in numbers, to anybody who may reach the port: no names, no
-secrets. Must never hang: the looking is done in a thread of its own, and an answer is given without it when it is late.
+Owns the two health answers. /readyz says what is behind, in numbers, to anybody who may reach the port: no secrets, and no names
+but for auditors. Must never hang: the looking is done in a thread of its own, and an answer is given without it when it is late.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 from django_celery_beat.models import PeriodicTask
 
+from ca.api import authentication
+from ca.errors import Problem
 from ca.models import UNFINISHED, Request, Shape
+from dashboard import services
+from dashboard.services import View
 from eventlog import fence, projections
 from ocsp import crls, presign, publishing
 
@@ -39,12 +43,28 @@ def livez(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """{"ready": bool, "checks": {name: {"ok": bool, numbers…}}}; 503 unless all is well. Answers within LATE seconds."""
-    checks = _probe.latest()
+    """{"ready": bool, "checks": {name: {"ok": bool, numbers…}}}; 503 unless all is well. Answers within LATE seconds. Whoever
+    sends an auditor's token also reads which nodes were left behind."""
+    checks = _for(request, _probe.latest())
     ready = all(check["ok"] for check in checks.values())
     response = JsonResponse({"ready": ready, "checks": checks}, status=200 if ready else 503, headers={"Cache-Control": "no-store"})
     response._has_been_logged = True  # type: ignore[attr-defined]  # Django's mark: a prober's every 503 is no error to log
     return response
+
+
+def _for(request: HttpRequest, report: Report) -> Report:
+    """The report as this caller may read it. A wrong token is no reason to withhold what needs none."""
+    if "renewals" not in report or _audits(request):
+        return report
+    return report | {"renewals": {name: value for name, value in report["renewals"].items() if name != "nodes"}}
+
+
+def _audits(request: HttpRequest) -> bool:
+    try:
+        caller = authentication.caller(request.META, datetime.now(UTC))
+    except (Problem, DatabaseError, InterfaceError):
+        return False
+    return caller is not None and caller.sees_all
 
 
 class Probe:
@@ -86,7 +106,7 @@ def look(now: datetime) -> Report:
     began = time.monotonic()
     try:
         report |= {"projections": _projections(), "requests": _requests(now), "shapes": _shapes(), "log": _log(), "beat": _beat(now)}
-        report |= {"ocsp": _ocsp(now), "crl": _crls(now)}
+        report |= {"ocsp": _ocsp(now), "crl": _crls(now), "renewals": _renewals(now)}
     except (DatabaseError, InterfaceError) as error:
         return report | {"database": {"ok": False, "error": type(error).__name__}}
     return report | {"database": {"ok": True, "milliseconds": round((time.monotonic() - began) * 1000, 1)}}
@@ -156,6 +176,22 @@ def _crls(now: datetime) -> Check:
     """CRLs that should have been followed by the next by now, and the first nextUpdate of all."""
     overdue, soonest = crls.overdue(now), crls.soonest(now)
     return {"ok": not overdue, "overdue": len(overdue), "next_update": soonest and soonest.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+def _renewals(now: datetime) -> Check:
+    """Nodes that run what should have been replaced. Never red: a load balancer must not give up the CA for a node's sake."""
+    found = services.laggards(View(None, None, now))
+    nodes = [
+        {
+            "service": each.service,
+            "node": each.node,
+            "serial": each.serial,
+            "generation": each.number,
+            "not_after": f"{each.not_after:%Y-%m-%dT%H:%M:%SZ}",
+        }
+        for each in found
+    ]
+    return {"ok": True, "left_behind": len(found), "or_more": len(found) == services.LAGGARDS, "nodes": nodes}
 
 
 def _beat(now: datetime) -> Check:

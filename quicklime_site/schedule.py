@@ -25,6 +25,7 @@ ROUTES = {f"ca.{step}": {"queue": step} for step in ("validate", "sign", "challe
     "ocsp.follow": {"queue": "status"},
     "ocsp.fresh": {"queue": "status"},
     "ocsp.presign": {"queue": "upkeep"},
+    "dashboard.follow": {"queue": "upkeep"},
     "dashboard.remind": {"queue": SLOW},
 }
 # Seconds. A message that waited longer than its period is worthless, as the next one is due; but its end is by the clock of who
@@ -38,5 +39,6 @@ BEAT: dict[str, dict[str, Any]] = {
     "ocsp presign": {"task": "ocsp.presign", "schedule": 10.0, "options": {"expires": EXPIRES}},
     "replacements": {"task": "ca.tend_replacements", "schedule": 30.0, "options": {"expires": EXPIRES}},
     "ocsp signers": {"task": "ca.tend_ocsp_signers", "schedule": 60.0, "options": {"expires": EXPIRES}},
+    "lineage": {"task": "dashboard.follow", "schedule": 2.0, "options": {"expires": EXPIRES}},
     "remind": {"task": "dashboard.remind", "schedule": 60.0, "options": {"expires": EXPIRES}},
 }

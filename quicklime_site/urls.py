@@ -14,6 +14,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="docs")),
     path("", include("ca.api.urls")),
     path("", include("ocsp.urls")),
+    path("", include("dashboard.urls")),
     path("admin/", admin.site.urls),
     path("livez", health.livez),
     path("readyz", health.readyz),

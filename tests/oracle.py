@@ -23,7 +23,7 @@ from cryptography.x509 import ocsp as pyca_ocsp
 from django.db.models import AutoField, Model
 
 from ca.models import Certificate, CertificateName, Intent, Issuer, Replacement, Request, Token
-from dashboard.models import Flag, Watched
+from dashboard.models import Flag, Generation, Watched
 from eventlog import projections
 from eventlog.checkpoints import latest
 from eventlog.models import Event
@@ -45,6 +45,7 @@ def check() -> None:
     _answers_are_true(events)
     _crls_are_true(events)
     _expiry_is_replay()
+    _generations_are_replay(events)
     _reminded_once(events)
 
 
@@ -342,6 +343,34 @@ def _cert_id(algorithm: str, issuer: bytes, serial: int) -> Body:
 
 def _key_bits(certificate: bytes) -> bytes:
     return bytes(Asn1Certificate.load(certificate)["tbs_certificate"]["subject_public_key_info"]["public_key"].contents[1:])
+
+
+def _generations_are_replay(events: list[Body]) -> None:
+    """Invariants 8 and 13 for dashboard's lineage: what replay makes of it; a line is of one owner, place and profile; whatever follows
+    another is younger; and a place has one current certificate, the newest issued for it."""
+    projections.catch_up("lineage")
+    before = _rows_of(Generation)
+    projections.rebuild("lineage")
+    assert _rows_of(Generation) == before, "the projection lineage differs from the replayed log"
+    rows = {row.serial: row for row in Generation.objects.all()}
+    issued = {event["subject"]: event for event in events if event["type"] == "certificate.issued" and event["data"]["service"]}
+    assert rows.keys() == issued.keys()
+    newest = {_place(event["data"]): serial for serial, event in issued.items()}
+    renewed = {event["data"]["replaces"] for event in issued.values()}
+    for serial, row in rows.items():
+        data, first = issued[serial]["data"], rows[row.line]
+        assert [getattr(row, name) for name in SAME] == [data[name] for name in SAME] == [getattr(first, name) for name in SAME]
+        assert (row.number == 1) == (row.line == serial)
+        if row.superseded_by is None:
+            assert newest[_place(data)] == serial
+            assert serial not in renewed
+        else:
+            assert issued[serial]["position"] < issued[row.superseded_by]["position"]
+            assert serial in renewed or newest[_place(data)] != serial
+
+
+def _place(data: Body) -> tuple[Any, ...]:
+    return (*(data[name] for name in SAME), *sorted(data["names"]))
 
 
 def _expiry_is_replay() -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
@@ -59,17 +59,22 @@ class TokenAuthentication(BaseAuthentication):
     """`Authorization: Bearer <token>`; without the header nobody, with a wrong one 401."""
 
     def authenticate(self, request: Request) -> tuple[Principal, Principal] | None:
-        header = request.META.get("HTTP_AUTHORIZATION")
-        if header is None:
-            return None
-        match = _BEARER.fullmatch(header)
         view = request.parser_context["view"]
         find = _recognised if request.method in getattr(view, "asks_at_the_door", ()) else tokens.authenticate
-        found = _principal(find, match[1] if match else "", request.META.get("REMOTE_ADDR", ""), datetime.now(UTC))
-        return found, found
+        found = caller(request.META, datetime.now(UTC), find)
+        return None if found is None else (found, found)
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="quicklime"'
+
+
+def caller(meta: Mapping[str, Any], now: datetime, find: Callable[[str, datetime], Token | None] = tokens.authenticate) -> Principal | None:
+    """Who sent a request with these headers (`META`), None without an Authorization header. Raises Problem for a wrong one."""
+    header = meta.get("HTTP_AUTHORIZATION")
+    if header is None:
+        return None
+    match = _BEARER.fullmatch(header)
+    return _principal(find, match[1] if match else "", meta.get("REMOTE_ADDR", ""), now)
 
 
 _known: OrderedDict[bytes, None] = OrderedDict()

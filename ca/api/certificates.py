@@ -11,7 +11,7 @@ from ca.errors import Problem
 from ca.models import Certificate
 from eventlog import receipts
 
-from . import documents, listing, representations, submissions
+from . import documents, listing, pages, representations, submissions
 from .authentication import principal
 from .base import ApiView, answer
 from .negotiation import DER, JSON, PEM
@@ -33,19 +33,11 @@ class CertificatesView(ApiView):
         now, caller = datetime.now(UTC), principal(request)
         page = listing.page(request.query_params.dict(), None if caller.sees_all else caller.grant.owner, now)
         results = [representations.certificate(row, caller.grant.token, now) for row in page.rows]
-        return answer({"results": results, "next": _next(request, page.cursor)})
+        return answer({"results": results, "next": pages.following(request, page.cursor)})
 
     @documents.submit
     def post(self, request: Request) -> HttpResponse:
         return submit_one(request)
-
-
-def _next(request: Request, cursor: str | None) -> str | None:
-    if cursor is None:
-        return None
-    query = request.query_params.copy()
-    query["cursor"] = cursor
-    return request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
 
 
 def _visible(request: Request, serial: str) -> Row:

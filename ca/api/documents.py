@@ -200,19 +200,21 @@ _FAILURES = {
 }
 
 
-def _described(
+def described(
     name: str,
     summary: str,
     responses: Mapping[Any, Any],
     request: Any = None,
     parameters: Sequence[OpenApiParameter] = (),
 ) -> Callable[[View], View]:
+    """A view's method: its answers by status (and media type), besides the problems that each may answer with."""
     return extend_schema(
         operation_id=name, summary=summary, request=request, parameters=list(parameters), responses={**responses, **_FAILURES}
     )
 
 
-def _query(name: str, help_text: str, kind: Any = str) -> OpenApiParameter:
+def query(name: str, help_text: str, kind: Any = str) -> OpenApiParameter:
+    """A query parameter."""
     return OpenApiParameter(name, kind, OpenApiParameter.QUERY, description=help_text)
 
 
@@ -220,7 +222,8 @@ def _header(name: str, help_text: str) -> OpenApiParameter:
     return OpenApiParameter(name, str, OpenApiParameter.HEADER, description=help_text)
 
 
-def _path(name: str, pattern: str) -> OpenApiParameter:
+def path(name: str, pattern: str) -> OpenApiParameter:
+    """A part of the address."""
     return OpenApiParameter(name, {"type": "string", "pattern": pattern}, OpenApiParameter.PATH)
 
 
@@ -237,69 +240,69 @@ _SUBMITTING = (
     _header("Idempotency-Key", "1 to 200 visible ASCII characters; the same key gives the same request"),
 )
 _OF_BARE_CSR = tuple(
-    _query(name, "beside a bare CSR; in a JSON body it is a field") for name in ("profile", "service", "node", "validity_days", "not_after")
+    query(name, "beside a bare CSR; in a JSON body it is a field") for name in ("profile", "service", "node", "validity_days", "not_after")
 )
-_SERIAL = (_path("serial", "^[0-9a-f]{1,40}$"),)
-_FINGERPRINT = (_path("fingerprint", "^[0-9a-f]{64}$"),)
+_SERIAL = (path("serial", "^[0-9a-f]{1,40}$"),)
+_FINGERPRINT = (path("fingerprint", "^[0-9a-f]{64}$"),)
 
-submit = _described(
+submit = described(
     "submit", "Ask for a certificate",
     {201: RequestSerializer, 202: RequestSerializer},
     request={JSON: SubmissionSerializer, "application/pkcs10": OpenApiTypes.BINARY, "application/x-pem-file": OpenApiTypes.STR},
     parameters=(*_SUBMITTING, *_OF_BARE_CSR),
 )  # fmt: skip
-bulk = _described(
+bulk = described(
     "submit_bulk", "Ask for up to 1000 certificates; one result for each, in order",
     {200: BulkResultSerializer}, request={JSON: BulkSerializer}, parameters=_SUBMITTING,
 )  # fmt: skip
-request = _described("request", "How far a request has come", {200: RequestSerializer})
-certificates = _described(
+request = described("request", "How far a request has come", {200: RequestSerializer})
+certificates = described(
     "certificates", "Certificates, newest first",
     {200: CertificatePageSerializer},
     parameters=(
-        _query("service", "of this service"),
-        _query("node", "of this node"),
-        _query("name", "with this name"),
-        _query("profile", "of this profile"),
+        query("service", "of this service"),
+        query("node", "of this node"),
+        query("name", "with this name"),
+        query("profile", "of this profile"),
         OpenApiParameter("status", str, OpenApiParameter.QUERY, enum=[ACTIVE, EXPIRED, REVOKED]),
-        _query("expires_before", "that expire before this time", OpenApiTypes.DATETIME),
-        _query("expires_after", "that expire after this time", OpenApiTypes.DATETIME),
-        _query("q", "of which a name, the serial or the fingerprint begins so"),
-        _query("limit", f"1 to {MAX_LIMIT}", int),
-        _query("cursor", "from a page's `next`"),
+        query("expires_before", "that expire before this time", OpenApiTypes.DATETIME),
+        query("expires_after", "that expire after this time", OpenApiTypes.DATETIME),
+        query("q", "of which a name, the serial or the fingerprint begins so"),
+        query("limit", f"1 to {MAX_LIMIT}", int),
+        query("cursor", "from a page's `next`"),
     ),
 )  # fmt: skip
-certificate = _described(
+certificate = described(
     "certificate", "One certificate",
     {(200, JSON): CertificateSerializer} | _text(PEM) | _bytes(DER), parameters=_SERIAL,
 )  # fmt: skip
-renew = _described(
+renew = described(
     "renew", "Ask for its one successor: by its key, with or without a token of its owner",
     {201: RequestSerializer, 202: RequestSerializer}, request={JSON: RenewalSerializer}, parameters=(*_SERIAL, *_SUBMITTING),
 )  # fmt: skip
-revoke = _described(
+revoke = described(
     "revoke", "Revoke it for good; again: the same answer",
     {200: CertificateSerializer}, request={JSON: RevocationSerializer}, parameters=_SERIAL,
 )  # fmt: skip
-checkin = _described(
+checkin = described(
     "checkin", "Say by its key what is served, and learn whether it is to be replaced",
     {200: CheckedInSerializer}, request={JSON: CheckInSerializer}, parameters=_SERIAL,
 )  # fmt: skip
-receipt = _described("receipt", "Offline proof that the log holds it", {200: ReceiptSerializer}, parameters=_SERIAL)
-issuers = _described("issuers", "Every root and intermediate", {200: IssuersSerializer})
-issuer = _described("issuer", "One root or intermediate", {200: IssuerSerializer})
-issuer_pem = _described("issuer_pem", "Its certificate as PEM", _text(PEM))
-issuer_der = _described("issuer_der", "Its certificate as DER", _bytes(DER))
-root = _described(
+receipt = described("receipt", "Offline proof that the log holds it", {200: ReceiptSerializer}, parameters=_SERIAL)
+issuers = described("issuers", "Every root and intermediate", {200: IssuersSerializer})
+issuer = described("issuer", "One root or intermediate", {200: IssuerSerializer})
+issuer_pem = described("issuer_pem", "Its certificate as PEM", _text(PEM))
+issuer_der = described("issuer_der", "Its certificate as DER", _bytes(DER))
+root = described(
     "root",
     "The root with this SHA-256 fingerprint",
     {(200, PEM): OpenApiTypes.STR, (200, DER): OpenApiTypes.BINARY},
     parameters=_FINGERPRINT,
 )
-checkpoint = _described("checkpoint", "The newest signed checkpoint (C2SP tlog-checkpoint)", _text("text/plain"))
-tile = _described("tile", "A tile (C2SP tlog-tiles)", _bytes("application/octet-stream"))
-entries = _described(
+checkpoint = described("checkpoint", "The newest signed checkpoint (C2SP tlog-checkpoint)", _text("text/plain"))
+tile = described("tile", "A tile (C2SP tlog-tiles)", _bytes("application/octet-stream"))
+entries = described(
     "entries", "The log's entries after a position, as NDJSON", _text("application/x-ndjson"),
-    parameters=(_query("after", "a position; 0 is the beginning", int), _query("limit", "how many at most", int)),
+    parameters=(query("after", "a position; 0 is the beginning", int), query("limit", "how many at most", int)),
 )  # fmt: skip
 schema = extend_schema(exclude=True)

@@ -48,12 +48,12 @@ class Page:
 
 def page(parameters: Mapping[str, str], owner: str | None, now: datetime) -> Page:
     """The page that `parameters` (each of PARAMETERS, at most once) ask for; of `owner` alone, or None for all. Raises Problem."""
-    limit, before = _limit(parameters.get("limit")), _before(parameters.get("cursor"))
+    most, before = limit(parameters.get("limit")), _before(parameters.get("cursor"))
     walk, rest = _plan(parameters, owner, now)
     window, floor = _window(walk if before is None else walk.filter(log_position__lt=before), bool(rest))
-    rows: list[Row] = list(window.filter(rest).order_by("-log_position").values(*CERTIFICATE_COLUMNS)[: limit + 1])
-    if len(rows) > limit:
-        return Page(rows[:limit], _cursor(rows[limit - 1]["log_position"]))
+    rows: list[Row] = list(window.filter(rest).order_by("-log_position").values(*CERTIFICATE_COLUMNS)[: most + 1])
+    if len(rows) > most:
+        return Page(rows[:most], _cursor(rows[most - 1]["log_position"]))
     return Page(rows, None if floor is None else _cursor(floor + 1))
 
 
@@ -67,7 +67,8 @@ def _window(walk: Walk, is_filtered: bool) -> tuple[QuerySet[Certificate], int |
     return (walk if floor is None else walk.filter(log_position__gt=floor)), floor
 
 
-def _limit(text: str | None) -> int:
+def limit(text: str | None) -> int:
+    """How many entries a page has, by its parameter `limit`. Raises Problem."""
     if text is None:
         return DEFAULT_LIMIT
     if not _LIMIT.fullmatch(text) or int(text) > MAX_LIMIT:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from eventlog import projections
+
 from .conftest import Caller, code
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +40,8 @@ TABLE: dict[str, dict[str, dict[str, int]]] = {
     "root": {"GET": PUBLIC},
     "schema": {"GET": PUBLIC},
     "docs": {"GET": PUBLIC},
+    "services": {"GET": LIST},
+    "service": {"GET": READ},
     "checkpoint": {"GET": LOG},
     "tile": {"GET": LOG},
     "entries": {"GET": LOG},
@@ -55,6 +59,7 @@ def _names(patterns: list[Any]) -> Iterator[str]:
 @pytest.fixture
 def addresses(issued: dict[str, Any], nobody: Caller) -> dict[str, str]:
     serial = issued["certificate"]["serial"]
+    projections.catch_up("lineage")
     root = next(each for each in nobody.get("issuers/").json()["results"] if each["kind"] == "root")
     return {
         "certificates": "certificates/",
@@ -72,6 +77,8 @@ def addresses(issued: dict[str, Any], nobody: Caller) -> dict[str, str]:
         "root": f"roots/{root['fingerprint']}/",
         "schema": "schema/",
         "docs": "docs/",
+        "services": "services/",
+        "service": "services/payroll/",
         "checkpoint": "/log/checkpoint",
         "tile": "/log/tile/0/000.p/1",
         "entries": "/log/entries",
@@ -79,7 +86,8 @@ def addresses(issued: dict[str, Any], nobody: Caller) -> dict[str, str]:
 
 
 def test_the_table_names_every_address() -> None:
-    assert set(_names(get_resolver("ca.api.urls").url_patterns)) == TABLE.keys()
+    patterns = [pattern for urls in ("ca.api.urls", "dashboard.urls") for pattern in get_resolver(urls).url_patterns]
+    assert set(_names(patterns)) == TABLE.keys()
 
 
 def test_every_caller_at_every_address(

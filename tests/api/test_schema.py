@@ -10,6 +10,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 
 from ca.models import Certificate
+from eventlog import projections
 from quicklime_site.wsgi import application
 
 from .conftest import Caller
@@ -42,4 +43,5 @@ def test_every_answer_is_described(case: schemathesis.Case, fuzzer: Caller) -> N
 def fuzzer(issued: dict[str, Any], caller: Callable[..., Caller]) -> Caller:
     """Somebody who may do everything, in a world where there is something to see."""
     assert Certificate.objects.exists()
+    projections.catch_up("lineage")
     return caller("mallory", "issue", "read", "audit", "log", "renew", "revoke")

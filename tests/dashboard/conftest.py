@@ -49,13 +49,16 @@ def renew(token: Token, run_pipeline: Callable[[], None]) -> Renew:
     """renew(certificate, *names): its successor, of other names if some are given."""
 
     def work(old: Certificate, *names: str) -> Certificate:
-        new_csr = csr(*(names or (name.partition(":")[2] for name in old.names)))
+        key = new_key()
+        new_csr = csr(*(names or (name.partition(":")[2] for name in old.names)), key=key)
         key_id = issuance.issuer_facts(old.issuer).key_id
         statement = proofs.renewal_statement(key_id, old.serial, bytes(old.renewal_challenge), sha256(new_csr).digest())
         proof = _keys[old.serial].sign(statement, ec.ECDSA(hashes.SHA256()))
         request = pipeline.renew(token, pipeline.Renewal(old.serial, new_csr, proof), datetime.now(UTC))
         assert isinstance(request, Request), request
         run_pipeline()
-        return Certificate.objects.get(request=request.id)
+        certificate = Certificate.objects.get(request=request.id)
+        _keys[certificate.serial] = key
+        return certificate
 
     return work
