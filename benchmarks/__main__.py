@@ -15,6 +15,7 @@ from benchmarks import (
     agents,
     bulk,
     crl,
+    expiry,
     inputs,
     install,
     issuance,
@@ -42,6 +43,7 @@ SECTIONS: dict[str, Callable[[Section], None]] = {
     "revocation": revocation.run,
     "crl": crl.run,
     "agents": agents.run,
+    "expiry": expiry.run,
 }
 MEASURED: dict[str, Callable[[Section], None]] = {**SECTIONS, "peers": issuance.peers}
 OTHERS = {"all": "every section but peers", "peers": "the peers alone", "render": "only write the page", "clean": "remove the filled log"}

@@ -2,8 +2,8 @@
 
 Owns when that happens and that it happens once. Each certificate is flagged at most once for each threshold, for ever: the
 row of Flag is written in the transaction that appends the event, and Watched's row is locked meanwhile, so that two who scan
-at once share the work. After a gap only the gravest threshold is flagged, and a clock that was set back flags nothing again. Must
-never ask the clock, and look at no more certificates than are due.
+at once share the work; who is to be told is recorded there too. After a gap only the gravest threshold is flagged, and a clock
+that was set back flags nothing again. Must never ask the clock, and look at no more certificates than are due.
 """
 
 from __future__ import annotations
@@ -11,36 +11,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from django.db import transaction
 
-from ca.models import Certificate
+from ca.crash import point
 from eventlog import clock, fence, projections
 from eventlog.append import NewEvent, append
-from eventlog.bulk import places, read_rows
 
-from . import watching
+from . import reminders, watching
 from .events import CertificateFlagged
+from .flagged import Flagged, unreplaced
 from .models import Watched
 from .thresholds import SILENT, THRESHOLDS, graver, reached
 
 log = logging.getLogger(__name__)
 BATCH = 256
 _EARLIEST = SILENT + max(each.left for rules in THRESHOLDS.values() for each in rules)  # before now no other reached anything
-
-
-class Flagged(NamedTuple):
-    """A certificate that is flagged, and for what."""
-
-    serial: str
-    threshold: str
-    token: str
-    owner: str
-    profile: str
-    service: str
-    node: str
-    not_after: datetime
 
 
 def flag_due(now: datetime) -> int:
@@ -70,7 +56,10 @@ def _flag_some(now: datetime) -> int:
         flagged = _certificates(_due(now, lock=True), now)
         first = watching.note_flags([(each.serial, each.threshold) for each in flagged], now)
         new = [each for each, is_new in zip(flagged, first, strict=True) if is_new]
+        reminders.record(new, now)
         append([_event(each) for each in new], now)
+        point("expiry.before_commit")
+    point("expiry.committed")
     return len(new)
 
 
@@ -81,14 +70,9 @@ def _due(now: datetime, lock: bool) -> Sequence[Watched]:
 
 
 def _certificates(watched: Sequence[Watched], now: datetime) -> list[Flagged]:
-    """Those that still need it, in the order of their serials: ca's own table knows of a replacement at once."""
+    """Those that still need it: ca's own table knows of a replacement at once."""
     thresholds = {row.serial: _gravest(row, now) for row in watched}
-    if not thresholds:
-        return []
-    tail = f"WHERE serial IN ({places(thresholds)}) AND revoked_at IS NULL AND replaced_by IS NULL"
-    columns = ("serial", "token", "owner", "profile", "service", "node", "not_after")
-    rows = read_rows(Certificate, columns, tail, list(thresholds))
-    return sorted(Flagged(row[0], thresholds[row[0]], *row[1:]) for row in rows if thresholds[row[0]])
+    return unreplaced({serial: threshold for serial, threshold in thresholds.items() if threshold})
 
 
 def _gravest(row: Watched, now: datetime) -> str:

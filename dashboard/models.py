@@ -1,7 +1,8 @@
 """The tables of dashboard.
 
 Watched and Flag, and Generation, are projections of the log and hold nothing that replay cannot rebuild; only `dashboard.watching`
-and `dashboard.lineage` write them. No foreign keys: rows refer by serial.
+and `dashboard.lineage` write them. The others are what operators and recipients want, and what was said to whom: personal data,
+which is in no event. No foreign keys: rows refer by serial.
 """
 
 from __future__ import annotations
@@ -61,3 +62,70 @@ class Generation(models.Model):
             models.Index(fields=["owner", "service"], name="dashboard_generation_owner", condition=models.Q(superseded_at=None)),
             models.Index(fields=["renew_by"], name="dashboard_generation_due", condition=models.Q(superseded_at=None, revoked_at=None)),
         ]
+
+
+class Scope(models.TextChoices):
+    """What contacts are set for, the most telling first."""
+
+    SERVICE = "service"
+    TOKEN = "token"  # noqa: S105 (the kind of a contact)
+    OWNER = "owner"
+    DEFAULT = "default"
+
+
+class Contact(models.Model):
+    """An address that is told about the certificates of a service, a token (by id) or an owner, or of whoever has no other."""
+
+    scope = models.CharField(max_length=7, choices=Scope.choices)
+    name = models.CharField(max_length=200, blank=True)  # "" for the default
+    address = models.CharField(max_length=254)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["scope", "name", "address"], name="dashboard_contact_once")]
+
+
+class State(models.TextChoices):
+    """How far a reminder is. `handed` may have been delivered, and is never tried again by mail; `sent` surely was."""
+
+    DUE = "due"
+    CLAIMED = "claimed"
+    HANDED = "handed"
+    SENT = "sent"
+
+
+class Reminder(models.Model):
+    """Somebody is to be told about a certificate at a threshold. Never twice."""
+
+    serial = models.CharField(max_length=40)
+    threshold = models.CharField(max_length=16)
+    recipient = models.CharField(max_length=254)  # an address, or dashboard.webhook.RECIPIENT
+    recipient_hash = models.CharField(max_length=64)  # see dashboard.contacts.hash_of
+    state = models.CharField(max_length=7, choices=State.choices, default=State.DUE)
+    due_at = models.DateTimeField()
+    tries = models.SmallIntegerField(default=0)
+    tried_at = models.DateTimeField(null=True)
+    answer = models.CharField(max_length=60, blank=True)  # why the last try failed
+    message = models.CharField(max_length=32, blank=True)  # id of the message that it was last put into
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["serial", "threshold", "recipient_hash"], name="dashboard_reminder_once")]
+        indexes = [
+            models.Index(fields=["recipient_hash", "due_at"], name="dashboard_reminder_unsent", condition=~models.Q(state=State.SENT)),
+            models.Index(fields=["message"], name="dashboard_reminder_message"),
+        ]
+
+
+class Snooze(models.Model):
+    """A recipient does not want to hear of a certificate before `until`; None: never again."""
+
+    pk = models.CompositePrimaryKey("serial", "recipient_hash")
+    serial = models.CharField(max_length=40)
+    recipient_hash = models.CharField(max_length=64)
+    until = models.DateTimeField(null=True)
+
+
+class Unsubscribed(models.Model):
+    """A recipient does not want to hear of any certificate."""
+
+    recipient_hash = models.CharField(max_length=64, primary_key=True)
+    at = models.DateTimeField()

@@ -1,7 +1,8 @@
 """The Celery tasks of dashboard: `dashboard.follow` every two seconds, `dashboard.remind` every minute, on a queue and in a
 worker of its own.
 
-Owns when they are done. Messages carry nothing; a lost or repeated one costs that time or does nothing.
+Owns when they are done. Messages carry nothing; a lost or repeated one costs that time or does nothing. `remind` may take long, as
+mail servers do: nothing else waits for that worker.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from celery import shared_task
 
 from eventlog import clock, fence, projections
 
-from . import expiry, lineage
+from . import expiry, lineage, reminders
 
 log = logging.getLogger(__name__)
 SLICE = 5_000  # events, a few tenths of a second: the worker issues besides
@@ -32,7 +33,7 @@ def follow() -> None:
 
 @shared_task(name="dashboard.remind")
 def remind() -> None:
-    """Flag the certificates that nobody renewed."""
+    """Flag the certificates that nobody renewed, and tell who is to know."""
     now = datetime.now(UTC)
     try:
         flagged = expiry.flag_due(now)
@@ -41,3 +42,4 @@ def remind() -> None:
         return
     if flagged:
         log.warning("%s certificates are flagged, as they were not renewed in time", flagged)
+    reminders.send_due(now)

@@ -20,12 +20,17 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ca.profiles import CHANNELS, PROFILES
+from dashboard import addresses
+from dashboard.smtp import Server
 
 ROLES = ("web", "worker", "manage")
 OCSP_SIGNERS = ("issuer", "delegated")
+_SECRET = ("SECRET_KEY", "QUICKLIME_KEY_PASSPHRASE", "DATABASE_URL", "REDIS_URL", "EMAIL_URL", "QUICKLIME_WEBHOOK_URL")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _LONGEST_SOCKET = 100  # sun_path holds 108 bytes with its NUL (unix(7)); Redis adds a suffix while it starts
 _ISSUER = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_MAIL = {"smtp": ("", 25), "smtp+tls": ("starttls", 587), "smtps": ("tls", 465)}  # scheme → how it is protected, and its port
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
@@ -141,6 +146,50 @@ def _database_url(text: str) -> str:
     return text
 
 
+def _email_url(text: str) -> Server | None:
+    parts = _split(text)
+    if not text:
+        return None
+    if not parts or parts.scheme not in _MAIL or not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(
+            "give smtp+tls://user:password@host:587, smtps://…:465, or smtp://host:25 without TLS; quote what is special with %"
+        )
+    tls, port = _MAIL[parts.scheme]
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if bool(user) != bool(password):
+        raise ValueError("give both user and password, or neither")
+    if user and not tls and parts.hostname not in _LOOPBACK:
+        raise ValueError("a password would go out in the clear: use smtp+tls:// (STARTTLS) or smtps://")
+    return Server(parts.hostname, parts.port or port, user, password, tls)
+
+
+def _sender(text: str) -> str:
+    return addresses.checked(text) if text else ""
+
+
+def _recipients(text: str) -> tuple[str, ...]:
+    return tuple(addresses.checked(word) for word in _words(text))
+
+
+def _webhook_url(text: str) -> str:
+    parts = _split(text)
+    if text and not (parts and parts.scheme == "https" and parts.hostname and "@" not in parts.netloc and not parts.fragment):
+        raise ValueError("give a URL such as https://hooks.example.org/quicklime (https only, no user, no fragment)")
+    return text
+
+
+def _secret_file(text: str) -> Path | None:
+    if not text:
+        return None
+    try:
+        long_enough = len(Path(text).read_bytes().strip()) >= 32
+    except OSError as error:
+        raise ValueError(f"the file cannot be read: {error.strerror}") from None
+    if not long_enough:
+        raise ValueError("the file holds less than 32 bytes: make it with `openssl rand -hex 32`")
+    return Path(text).absolute()
+
+
 def _secret_key(text: str) -> str:
     if text and (len(text) < 50 or len(set(text)) < 5):
         raise ValueError("give at least 50 random characters, or leave it unset")
@@ -239,6 +288,12 @@ VARIABLES = (
              "where checkpoints are kept outside the database; unset: checkpoints/ in the state directory"),
     Variable("QUICKLIME_LOG_ORIGIN", _origin, "quicklime/log", "the log's name in its checkpoints"),
     Variable("QUICKLIME_LOG_PUBLIC", _flag, "0", "1: the log may be read without a token"),
+    Variable("EMAIL_URL", _email_url, "",
+             "mail server: smtp+tls://user:password@host:587, smtps://… or smtp://…; unset: nobody is reminded by mail"),
+    Variable("QUICKLIME_MAIL_FROM", _sender, "", "sender of reminders; unset: quicklime@ the public URL's host"),
+    Variable("QUICKLIME_MAIL_TO", _recipients, "", "who is reminded of certificates that have no contact of their own"),
+    Variable("QUICKLIME_WEBHOOK_URL", _webhook_url, "", "where reminders are posted as signed JSON too; unset: nowhere"),
+    Variable("QUICKLIME_WEBHOOK_SECRET_FILE", _secret_file, "", "file with the key of that signature, at least 32 bytes"),
     Variable("QUICKLIME_PKILINT_SAMPLE", _whole(1, 1_000_000), "1000",
              "pkilint examines every new shape and then one certificate in N (1: each one)"),
     Variable("QUICKLIME_RATE", _whole(1, 1_000_000), "5000", "requests per second one token may make of one web process"),
@@ -261,6 +316,8 @@ def read(environ: Mapping[str, str]) -> dict[str, Any]:
             wrong.append(f"{variable.name}: {error} (it is {_shown(variable.name, text)})")
     if values.get("QUICKLIME_KEY_PASSPHRASE") and values.get("QUICKLIME_KEY_PASSPHRASE_FILE"):
         wrong.append("QUICKLIME_KEY_PASSPHRASE and QUICKLIME_KEY_PASSPHRASE_FILE are both set: set one")
+    if values.get("QUICKLIME_WEBHOOK_URL") and values.get("QUICKLIME_WEBHOOK_SECRET_FILE", "") is None:
+        wrong.append("QUICKLIME_WEBHOOK_SECRET_FILE is not set, and QUICKLIME_WEBHOOK_URL is: its receiver could not tell who calls")
     if wrong:
         raise SettingError("wrong setting\n  " + "\n  ".join(wrong))
     return values
@@ -268,7 +325,7 @@ def read(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _shown(name: str, text: str) -> str:
     """Values that may carry a password are not repeated in an error."""
-    return "not shown" if name in ("SECRET_KEY", "QUICKLIME_KEY_PASSPHRASE", "DATABASE_URL", "REDIS_URL") else repr(text)
+    return "not shown" if name in _SECRET else repr(text)
 
 
 def database(url: str, state: Path, pool: int) -> dict[str, Any]:

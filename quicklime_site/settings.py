@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dashboard.smtp import Server
+
 from . import env
 
 try:
@@ -30,6 +32,11 @@ KEY_PASSPHRASE_FILE: Path | None = _e["QUICKLIME_KEY_PASSPHRASE_FILE"]
 REVOCATION_KEY_FILE: Path = _e["QUICKLIME_REVOCATION_KEY_FILE"] or STATE / "revocation.key"
 CHECKPOINT_DIR: Path = _e["QUICKLIME_CHECKPOINT_DIR"] or STATE / "checkpoints"
 LOG_ORIGIN, LOG_PUBLIC = _e["QUICKLIME_LOG_ORIGIN"], _e["QUICKLIME_LOG_PUBLIC"]
+EMAIL: Server | None = _e["EMAIL_URL"]
+MAIL_FROM: str = _e["QUICKLIME_MAIL_FROM"] or f"quicklime@{urlsplit(PUBLIC_URL).hostname}"
+MAIL_TO: tuple[str, ...] = _e["QUICKLIME_MAIL_TO"]
+WEBHOOK_URL: str = _e["QUICKLIME_WEBHOOK_URL"]
+WEBHOOK_SECRET_FILE: Path | None = _e["QUICKLIME_WEBHOOK_SECRET_FILE"]
 PKILINT_SAMPLE, RATE, WAITERS = _e["QUICKLIME_PKILINT_SAMPLE"], _e["QUICKLIME_RATE"], _e["QUICKLIME_WAITERS"]
 CRASH_POINTS = False  # only the test settings turn named crash points on
 

@@ -16,6 +16,7 @@ urlpatterns = [
     path("", include("ocsp.urls")),
     path("", include("dashboard.urls")),
     path("admin/", admin.site.urls),
+    path("reminders/", include("dashboard.silencing_urls")),
     path("livez", health.livez),
     path("readyz", health.readyz),
 ]

@@ -28,11 +28,17 @@ def text(roots: Sequence[x509.Certificate], ports: Ports) -> str:
   plain HTTP   http://{ports.authority(ports.http)}/
 {fingerprints}
   log key      {_path(state / "log.vkey")}, for `quicklime verify-receipt`
+  reminders    {_reminders()}
 
 A certificate, from a second terminal:
 
 {_commands(state, url)}
 """
+
+
+def _reminders() -> str:
+    """Whether anybody is mailed about certificates that are not renewed."""
+    return f"by mail through {settings.EMAIL.host}" if settings.EMAIL else "nobody is mailed: EMAIL_URL is not set"
 
 
 def _commands(state: Path, url: str) -> str:

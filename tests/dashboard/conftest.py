@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -16,6 +16,7 @@ from ca.models import Certificate, Request, Token
 from ca.pki import proofs
 from tests.material import csr, new_key
 
+from .postoffice import PostOffice, opened
 from .support import Issue, Renew
 
 EVERYTHING = tokens.Scope(actions=("issue", "read", "renew"), profiles=("*",), wildcards=True, ips=("*",))
@@ -28,13 +29,13 @@ def token(hierarchy: None, now: datetime) -> Token:
 
 
 @pytest.fixture
-def issue(token: Token, now: datetime, run_pipeline: Callable[[], None]) -> Issue:
+def issue(token: Token, run_pipeline: Callable[[], None]) -> Issue:
     """issue(*names, **of the submission): one certificate, in the log and in ca's tables."""
 
     def work(*names: str, **more: Any) -> Certificate:
         key = new_key()
         asked = pipeline.Submission(csr=csr(*(names or ("a.internal",)), key=key), **{"service": "payroll", "node": "n1"} | more)
-        (request,) = pipeline.submit(token, [asked], now)
+        (request,) = pipeline.submit(token, [asked], datetime.now(UTC))
         assert isinstance(request, Request), request
         run_pipeline()
         certificate = Certificate.objects.get(request=request.id)
@@ -62,3 +63,11 @@ def renew(token: Token, run_pipeline: Callable[[], None]) -> Renew:
         return certificate
 
     return work
+
+
+@pytest.fixture
+def office(settings: Any) -> Iterator[PostOffice]:
+    """Mail goes to it, and by default to ops@example.org."""
+    with opened() as found:
+        settings.EMAIL, settings.MAIL_FROM, settings.MAIL_TO = found.server, "ca@example.org", ("ops@example.org",)
+        yield found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from email.message import EmailMessage
 from typing import Protocol
 
 from django.db import transaction
@@ -41,3 +42,11 @@ THRESHOLDS = ("renewal-missed", "expiring", "expired")
 def revoked(certificate: Certificate, now: datetime) -> None:
     with transaction.atomic():
         revoke([certificate.serial], Cause("superseded", "operator", "test"), now)
+
+
+def text_of(letter: EmailMessage) -> str:
+    """The plain text of a message."""
+    part = letter.get_body(("plain",))
+    assert part is not None
+    content: str = part.get_content()
+    return content

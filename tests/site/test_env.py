@@ -34,6 +34,11 @@ WRONG = {
     "SECRET_KEY": ("short", "at least 50"),
     "QUICKLIME_LOG_ORIGIN": ("my log", "without spaces"),
     "QUICKLIME_LOG_PUBLIC": ("maybe", "1 or 0"),
+    "EMAIL_URL": ("mail.example.org:25", "smtp+tls://user:password@host:587"),
+    "QUICKLIME_MAIL_FROM": ("CA <ca@example.org>", "is not a mail address such as team@example.org"),
+    "QUICKLIME_MAIL_TO": ("ops@example.org,x", "'x' is not a mail address"),
+    "QUICKLIME_WEBHOOK_URL": ("http://hooks.example.org", "https only"),
+    "QUICKLIME_WEBHOOK_SECRET_FILE": ("/nowhere/secret", "cannot be read: No such file"),
     "QUICKLIME_PKILINT_SAMPLE": ("0", "from 1 to 1000000"),
     "QUICKLIME_RATE": ("fast", "whole number"),
     "QUICKLIME_WAITERS": ("-1", "from 0 to 10000"),
@@ -81,6 +86,13 @@ def test_all_wrong_values_are_told_at_once() -> None:
         ("REDIS_URL", "rabbit://:hunter2@broker"),
         ("REDIS_URL", "redis://:hunter2@broker:99999"),
         ("SECRET_KEY", "hunter2"),
+        ("EMAIL_URL", "smtp://ca:hunter2@mail.example.org"),
+        ("EMAIL_URL", "imap://ca:hunter2@mail.example.org"),
+        ("EMAIL_URL", "smtps://ca:hunter2@mail.example.org/inbox"),
+        ("EMAIL_URL", "smtps://hunter2@mail.example.org"),
+        ("EMAIL_URL", "smtps://ca:hunter2@mail.example.org:99999"),
+        ("QUICKLIME_WEBHOOK_URL", "http://hooks.example.org/hunter2"),
+        ("QUICKLIME_WEBHOOK_URL", "https://ca:hunter2@hooks.example.org/"),
         ("QUICKLIME_PUBLIC_URL", "https://ca.internal:99999"),
     ],
 )
@@ -190,3 +202,43 @@ def test_no_channels_for_what_has_no_status(profile: str) -> None:
     with pytest.raises(env.SettingError, match=f"profile {profile} have no status"):
         env.read({"QUICKLIME_STATUS_CHANNELS": f"{profile}=crl"})
     assert env.read({"QUICKLIME_STATUS_CHANNELS": f"{profile}=none"})["QUICKLIME_STATUS_CHANNELS"][profile] == ()
+
+
+# --- mail and webhook
+
+
+@pytest.mark.parametrize(("url", "server"), [
+    ("smtp://mail.internal", ("mail.internal", 25, "", "", "")),
+    ("smtp://u:p@127.0.0.1:2525", ("127.0.0.1", 2525, "u", "p", "")),
+    ("smtp+tls://u%40x:p%2F%3A@mail.example.org", ("mail.example.org", 587, "u@x", "p/:", "starttls")),
+    ("smtps://u:p@[2001:db8::1]/", ("2001:db8::1", 465, "u", "p", "tls")),
+])  # fmt: skip
+def test_mail_servers(url: str, server: tuple[str, int, str, str, str]) -> None:
+    found = env.read({"EMAIL_URL": url})["EMAIL_URL"]
+    assert (found.host, found.port, found.user, found.password, found.tls) == server
+
+
+def test_no_mail_server_is_no_mail() -> None:
+    values = env.read({})
+    assert values["EMAIL_URL"] is None
+    assert values["QUICKLIME_MAIL_TO"] == ()
+
+
+def test_no_password_goes_out_in_the_clear() -> None:
+    with pytest.raises(env.SettingError, match="EMAIL_URL: a password would go out in the clear"):
+        env.read({"EMAIL_URL": "smtp://ca:secret@mail.example.org"})
+
+
+def test_a_webhook_needs_a_secret_that_is_long_enough(tmp_path: Path) -> None:
+    url = {"QUICKLIME_WEBHOOK_URL": "https://hooks.example.org/x"}
+    with pytest.raises(env.SettingError, match="QUICKLIME_WEBHOOK_SECRET_FILE is not set"):
+        env.read(url)
+    (tmp_path / "secret").write_text("hunter2")
+    with pytest.raises(env.SettingError, match="less than 32 bytes") as error:
+        env.read({**url, "QUICKLIME_WEBHOOK_SECRET_FILE": str(tmp_path / "secret")})
+    assert "hunter2" not in str(error.value)
+    (tmp_path / "secret").write_text("x" * 32)
+    assert (
+        env.read({**url, "QUICKLIME_WEBHOOK_SECRET_FILE": str(tmp_path / "secret")})["QUICKLIME_WEBHOOK_URL"]
+        == url["QUICKLIME_WEBHOOK_URL"]
+    )
