@@ -127,7 +127,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "ENUM_NAME_OVERRIDES": {"CertificateStatus": ["active", "expired", "revoked"]},
+    "ENUM_NAME_OVERRIDES": {
+        "CertificateStatus": ["active", "expired", "revoked"],
+        "GenerationStatus": ["current", "left_behind", "expired", "revoked", "superseded"],
+    },
 }
 
 REDIS_URL = _e["REDIS_URL"] or f"unix://{env.redis_socket(STATE)}"
