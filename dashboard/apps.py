@@ -9,8 +9,9 @@ class DashboardConfig(AppConfig):
     def ready(self) -> None:
         from eventlog import schemas
 
-        from . import lineage, watching
+        from . import activity, lineage, watching
 
         schemas.register_directory(Path(__file__).parent / "schemas")
         watching.register()
         lineage.register()
+        activity.register()

@@ -1,8 +1,8 @@
 """The tables of dashboard.
 
-Watched and Flag, and Generation, are projections of the log and hold nothing that replay cannot rebuild; only `dashboard.watching`
-and `dashboard.lineage` write them. The others are what operators and recipients want, and what was said to whom: personal data,
-which is in no event. No foreign keys: rows refer by serial.
+Watched, Flag and Ending, Generation, and Activity, are projections of the log and hold nothing that replay cannot rebuild; only
+`dashboard.watching`, `dashboard.lineage` and `dashboard.activity` write them. The others are what operators and recipients want, and
+what was said to whom: personal data, which is in no event. No foreign keys: rows refer by serial.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Watched(models.Model):
     serial = models.CharField(max_length=40, unique=True)
     profile = models.CharField(max_length=32)
     not_before = models.DateTimeField()
-    not_after = models.DateTimeField()
+    not_after = models.DateTimeField(db_index=True)
     reached = models.CharField(max_length=16, blank=True)  # the threshold that it was flagged for last; "": none
     next_at = models.DateTimeField(null=True, db_index=True)  # when it reaches the next; None: there is none
 
@@ -62,6 +62,22 @@ class Generation(models.Model):
             models.Index(fields=["owner", "service"], name="dashboard_generation_owner", condition=models.Q(superseded_at=None)),
             models.Index(fields=["renew_by"], name="dashboard_generation_due", condition=models.Q(superseded_at=None, revoked_at=None)),
         ]
+
+
+class Ending(models.Model):
+    """How many of Watched end on a day, so that a chart of the days to come counts nothing."""
+
+    day = models.DateField(primary_key=True)  # UTC
+    count = models.BigIntegerField()
+
+
+class Activity(models.Model):
+    """How many events of a type were logged in an hour."""
+
+    pk = models.CompositePrimaryKey("hour", "type")
+    hour = models.DateTimeField()  # its first moment, UTC
+    type = models.CharField(max_length=64)
+    count = models.BigIntegerField()
 
 
 class Scope(models.TextChoices):

@@ -14,21 +14,23 @@ from celery import shared_task
 
 from eventlog import clock, fence, projections
 
-from . import expiry, lineage, reminders
+from . import activity, expiry, lineage, reminders, watching
 
 log = logging.getLogger(__name__)
+FOLLOWED = (lineage.NAME, watching.NAME, activity.NAME)
 SLICE = 5_000  # events, a few tenths of a second: the worker issues besides
 
 
 @shared_task(name="dashboard.follow")
 def follow() -> None:
     """Read on in the log, a slice of it: what remains is read in two seconds, by beat's next message."""
-    try:
-        projections.catch_up(lineage.NAME, wait=False, most=SLICE)
-    except projections.CursorHeld:
-        log.info("the projection %s is being read by another process", lineage.NAME)
-    except Exception as error:  # noted in the projection's row, where readiness looks
-        log.error("the projection %s stopped: %s", lineage.NAME, error)
+    for name in FOLLOWED:
+        try:
+            projections.catch_up(name, wait=False, most=SLICE)
+        except projections.CursorHeld:
+            log.info("the projection %s is being read by another process", name)
+        except Exception as error:  # noted in the projection's row, where readiness looks; it keeps back none of the others
+            log.error("the projection %s stopped: %s", name, error)
 
 
 @shared_task(name="dashboard.remind")

@@ -1,6 +1,6 @@
 """dashboard's projection "expiry": which certificate each line depends on, and what it was flagged for.
 
-Owns every write to Watched and Flag. A line is what one place needs one certificate for: owner, profile, service, node and names. A
+Owns every write to Watched, Flag and Ending. A line is what one place needs one certificate for: owner, profile, service, node and names. A
 newer certificate takes its line over, whether it was asked for as a renewal or anew; a renewal takes over its predecessor's
 line too, if the names changed. What is replaced or revoked is watched no more.
 """
@@ -8,6 +8,7 @@ line too, if the names changed. What is replaced or revoked is watched no more.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -20,7 +21,7 @@ from eventlog.bulk import insert_rows, insert_unless_taken, places, read_rows, u
 from eventlog.projections import Projection
 from eventlog.projections import register as register_projection
 
-from .models import Flag, Watched
+from .models import Ending, Flag, Watched
 from .thresholds import THRESHOLDS, next_moment
 
 NAME = "expiry"
@@ -30,7 +31,7 @@ _FLAG = ("serial", "threshold", "at")
 
 def register() -> None:
     """Make the projection known to the log. Called once, when Django starts."""
-    register_projection(Projection(NAME, HANDLERS, (Watched, Flag)))
+    register_projection(Projection(NAME, HANDLERS, (Watched, Flag, Ending)))
 
 
 def line_of(data: Mapping[str, Any]) -> bytes:
@@ -60,9 +61,10 @@ def _issued(events: Sequence[StoredEvent]) -> None:
             row = _row(event.data)
             lines[row[0]] = row
     replaced = {event.data["replaces"] for event in events if event.data["replaces"]}
-    _delete("line", lines)
-    _delete("serial", replaced)
-    insert_rows(Watched, _COLUMNS, [row for row in lines.values() if row[1] not in replaced])
+    new = [row for row in lines.values() if row[1] not in replaced]
+    gone = [*_delete("line", lines), *_delete("serial", replaced)]
+    insert_rows(Watched, _COLUMNS, new)
+    _count_endings(Counter(f"{row[4]:%Y-%m-%d}" for row in new), Counter(gone))
 
 
 def _row(data: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -71,7 +73,7 @@ def _row(data: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _revoked(events: Sequence[StoredEvent]) -> None:
-    _delete("serial", {event.subject for event in events})
+    _count_endings(Counter(), Counter(_delete("serial", {event.subject for event in events})))
 
 
 def _flagged(events: Sequence[StoredEvent]) -> None:
@@ -79,10 +81,27 @@ def _flagged(events: Sequence[StoredEvent]) -> None:
         note_flags([(event.subject, event.data["threshold"])], event.time)
 
 
-def _delete(column: str, values: Collection[Any]) -> None:
-    if values:
+def _delete(column: str, values: Collection[Any]) -> list[str]:
+    """The days, as in 2030-01-31, on which those that were deleted end."""
+    if not values:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {Watched._meta.db_table} {_among(column, values)} RETURNING not_after", list(values))  # noqa: S608 (fixed names)
+        return [str(row[0])[:10] for row in cursor.fetchall()]
+
+
+_COUNT = (
+    f"INSERT INTO {Ending._meta.db_table} AS old (day, count) VALUES (%s, %s) "  # noqa: S608 (fixed names)
+    "ON CONFLICT (day) DO UPDATE SET count = old.count + excluded.count"
+)
+
+
+def _count_endings(more: Counter[str], fewer: Counter[str]) -> None:
+    more.subtract(fewer)
+    changed = sorted((day, count) for day, count in more.items() if count)
+    if changed:
         with connection.cursor() as cursor:
-            cursor.execute(f"DELETE FROM {Watched._meta.db_table} {_among(column, values)}", list(values))  # noqa: S608 (fixed names)
+            cursor.executemany(_COUNT, changed)
 
 
 def _among(column: str, values: Collection[Any]) -> str:

@@ -69,6 +69,11 @@ def register_directory(path: Path, upcasters: Mapping[str, Upcaster] | None = No
         _newest[kind] = _name(kind, versions[-1])
 
 
+def types() -> list[str]:
+    """Every registered event type, by name."""
+    return sorted(_types)
+
+
 def type_to_write(schema: str) -> str:
     """The event type of `schema`, which must be the newest version of a registered type; else raises UnknownSchema."""
     kind = schema.partition("/")[2].partition("/")[0]

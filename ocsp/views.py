@@ -32,14 +32,14 @@ def post(request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=415)
     if int(request.META.get("CONTENT_LENGTH") or 0) > answers.LONGEST_REQUEST:
         return HttpResponse(status=413)
-    return _http(_answer(request.body))
+    return _http(answer(request.body))
 
 
 @csrf_exempt  # or a POST would not be told that it is the wrong method
 @require_safe
 def get(request: HttpRequest, path: str) -> HttpResponse:
     """GET /ocsp/{base64 of the DER}."""
-    return _conditional(request, _answer(answers.decoded(path.encode())))
+    return _conditional(request, answer(answers.decoded(path.encode())))
 
 
 @csrf_exempt  # or a POST would not be told that it is the wrong method
@@ -53,11 +53,12 @@ def crl(request: HttpRequest, issuer: str, shard: int = -1) -> HttpResponse:
     if row is None:
         return HttpResponse(status=404)
     packed = record.pack(Record(bytes(record.KEY), DOCUMENT, False, *_seconds(row.this_update, row.next_update), bytes(row.der), b""))
-    answer = answers.crl(packed, time())
-    return _conditional(request, answer) if answer else _later()
+    ready = answers.crl(packed, time())
+    return _conditional(request, ready) if ready else _later()
 
 
-def _answer(request: bytes) -> Answer:
+def answer(request: bytes) -> Answer:
+    """The answer to a DER OCSPRequest, whatever the bytes are, from the database as it is now."""
     try:
         return _Rows().desk.answer(request, time())
     except (DatabaseError, InterfaceError):

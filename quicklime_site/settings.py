@@ -55,6 +55,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_beat",
+    "django_htmx",
     "eventlog",
     "ca",
     "ocsp",
@@ -63,6 +64,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "quicklime_site.middleware.headers",
+    "dashboard.visible.hidden_made_visible",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "quicklime_site.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
@@ -79,6 +81,7 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
+        "DIRS": [BASE_DIR / "dashboard" / "templates"],  # before the apps', so that the admin has our look
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",
@@ -94,6 +97,10 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "dashboard:login", "dashboard:overview", "dashboard:login"
+DASHBOARD = {"health": "quicklime_site.health.latest"} | {  # what its pages ask of rooms that they may not enter
+    name: f"quicklime_site.served.{name}" for name in ("ocsp", "crl", "crls", "delegates")
+}
 LANGUAGE_CODE, TIME_ZONE, USE_TZ, USE_I18N = "en", "UTC", True, False
 APPEND_SLASH = False  # a redirect would drop a POST's body, and an OCSP GET path may end in anything
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the default makes cookie signers for every request

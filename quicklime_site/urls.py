@@ -11,10 +11,11 @@ handler404 = "ca.api.problems.not_found"
 handler500 = "ca.api.problems.server_error"
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="docs")),
+    path("", RedirectView.as_view(pattern_name="dashboard:overview")),
     path("", include("ca.api.urls")),
     path("", include("ocsp.urls")),
     path("", include("dashboard.urls")),
+    path("dashboard/", include("dashboard.pages.urls")),
     path("admin/", admin.site.urls),
     path("reminders/", include("dashboard.silencing_urls")),
     path("livez", health.livez),

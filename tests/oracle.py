@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections import Counter
 from datetime import datetime, timedelta
 from hashlib import sha1, sha256
 from typing import Any
@@ -23,7 +24,7 @@ from cryptography.x509 import ocsp as pyca_ocsp
 from django.db.models import AutoField, Model
 
 from ca.models import Certificate, CertificateName, Intent, Issuer, Replacement, Request, Token
-from dashboard.models import Flag, Generation, Watched
+from dashboard.models import Activity, Ending, Flag, Generation, Watched
 from eventlog import projections
 from eventlog.checkpoints import latest
 from eventlog.models import Event
@@ -44,7 +45,7 @@ def check() -> None:
     _status_is_replay()
     _answers_are_true(events)
     _crls_are_true(events)
-    _expiry_is_replay()
+    _pages_are_replay()
     _generations_are_replay(events)
     _reminded_once(events)
 
@@ -373,12 +374,15 @@ def _place(data: Body) -> tuple[Any, ...]:
     return (*(data[name] for name in SAME), *sorted(data["names"]))
 
 
-def _expiry_is_replay() -> None:
-    """Invariant 8 for dashboard's tables of expiry, read up to the log's end."""
-    projections.catch_up("expiry")
-    before = _rows_of(Watched, Flag)
-    projections.rebuild("expiry")
-    assert _rows_of(Watched, Flag) == before, "the projection expiry differs from the replayed log"
+def _pages_are_replay() -> None:
+    """Invariant 8 for dashboard's tables of what the log says, read up to its end; and the days' counts are those of their rows."""
+    for name, models in (("expiry", (Watched, Flag, Ending)), ("activity", (Activity,))):
+        projections.catch_up(name)
+        before = _rows_of(*models)
+        projections.rebuild(name)
+        assert _rows_of(*models) == before, f"the projection {name} differs from the replayed log"
+    ends = Counter(row.not_after.date() for row in Watched.objects.all())
+    assert {row.day: row.count for row in Ending.objects.all() if row.count} == ends
 
 
 def _reminded_once(events: list[Body]) -> None:
