@@ -38,7 +38,8 @@ from .responses import UNANSWERED, Answers, Wanted
 
 log = logging.getLogger(__name__)
 TASK = "ocsp.fresh"
-EXPIRES = 2  # seconds after which neither a question nor an answer is of use to anybody
+EXPIRES = 2  # seconds after which neither a question nor an answer is of use to anybody; Redis counts them
+MESSAGE_EXPIRES = 600  # seconds of the message, by the clocks of who sends and who receives it, which may differ by minutes
 PATIENCE = 0.5  # seconds that a request with a nonce may take longer: a good is that old when it arrives
 MOST = 256  # questions that wait at once
 BATCH = 64  # of them a worker answers in one go
@@ -145,14 +146,15 @@ def _wrapped(nonce: bytes) -> bytes:
 
 
 def _wake() -> None:
-    current_app.send_task(TASK, retry=False, expires=EXPIRES)
+    current_app.send_task(TASK, retry=False, expires=MESSAGE_EXPIRES)
 
 
 # --- the worker's end
 
 
 def answer_waiting(now: datetime) -> bool:
-    """Answer the questions that wait, at most BATCH; True if more do. Says nothing while the projection cannot read on."""
+    """Answer the questions that wait, at most BATCH; True if more do. Says nothing while the projection cannot read on, and has
+    nothing to say while another process reads or rebuilds it: the ready answers will do."""
     client = feed.client()
     client.delete(_WAKE)  # from here on the next question wakes a worker again: this run may look before it is there
     with client.pipeline(transaction=True) as batch:
@@ -162,9 +164,17 @@ def answer_waiting(now: datetime) -> bool:
         texts, _, left = batch.execute()
     questions = [question for text in texts if (question := _read(text))]
     if questions:
-        projections.catch_up(NAME)
-        _reply(client, _answered(questions, now))
+        _reply(client, _answered(questions, now) if _read_on() else [(each.reply, b"") for each in questions])
     return bool(left)
+
+
+def _read_on() -> bool:
+    """Whether the tables are now as the log is. Without waiting for a rebuild, which would keep the worker from issuing."""
+    try:
+        projections.catch_up(NAME, wait=False)
+    except projections.CursorHeld:
+        return False
+    return True
 
 
 def _answered(questions: list[Question], now: datetime) -> Iterable[tuple[str, bytes]]:

@@ -79,7 +79,7 @@ def _publish(now: datetime) -> None:
         log.error("the files in QUICKLIME_STATUS_DIR fall behind: %s", error)
 
 
-@shared_task(name=nonces.TASK, expires=nonces.EXPIRES)
+@shared_task(name=nonces.TASK, expires=nonces.MESSAGE_EXPIRES)
 def fresh() -> None:
     """Requests with a nonce wait, each for half a second."""
     now = _time_to_sign()

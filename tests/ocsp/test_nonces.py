@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, replace
@@ -21,13 +22,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp as pyca
-from django.db import connection
+from django.db import connection, connections, transaction
 
 from ca import hierarchy, pipeline
 from ca.models import Certificate, Request, Token
 from ca.pki import ocsp_request, ocsp_response
 from ca.pki.ocsp_request import Asked
-from ocsp import feed, nonces
+from eventlog import clock, projections
+from ocsp import feed, nonces, tasks
 from ocsp.models import Response, Status
 from ocsp.nonces import BATCH, MOST, Budget, Fresh, Question
 from ocsp.responder.answers import Answer, Desk, refusal
@@ -411,7 +413,7 @@ def test_it_says_nothing_of_what_has_expired(leaf: Certificate) -> None:
 
 
 def test_it_says_nothing_while_the_projection_cannot_read_on(leaf: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(name: str) -> None:
+    def stop(name: str, *, wait: bool) -> None:
         raise RuntimeError("stopped")
 
     asked = question(leaf)
@@ -421,6 +423,40 @@ def test_it_says_nothing_while_the_projection_cannot_read_on(leaf: Certificate, 
         with pytest.raises(RuntimeError, match="stopped"):
             nonces.answer_waiting(datetime.now(UTC))
     assert answered(asked) is None
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite's writers queue")
+def test_a_rebuild_keeps_no_worker_waiting_and_nothing_old_is_said(leaf: Certificate) -> None:
+    log(datetime.now(UTC), revoked(leaf.serial))
+    asked, rebuilding, done = question(leaf), threading.Event(), threading.Event()
+
+    def rebuild() -> None:
+        with transaction.atomic():
+            projections.rebuild("ocsp")
+            rebuilding.set()
+            done.wait(30)
+        connections.close_all()
+
+    thread = threading.Thread(target=rebuild)
+    thread.start()
+    assert rebuilding.wait(30)
+    put(asked)
+    nonces.answer_waiting(datetime.now(UTC))
+    assert not done.is_set(), "it came back while the rebuild went on"
+    assert answered(asked) == b""
+    done.set()
+    thread.join()
+    put(again := question(leaf))
+    nonces.answer_waiting(datetime.now(UTC))
+    assert status_of(answered(again) or b"") == "revoked"
+
+
+def test_a_message_by_a_clock_that_is_behind_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, Any] = {}
+    monkeypatch.setattr(nonces.current_app, "send_task", lambda name, **options: sent.update(options))
+    nonces._wake()
+    assert sent["expires"] >= clock.SKEW.total_seconds()
+    assert tasks.fresh.expires >= clock.SKEW.total_seconds()
 
 
 FORGED = {
