@@ -69,9 +69,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="keep the rows that the last run measured")
     parser.add_argument("--quick", action="store_true", help="short runs, to try it out: kept apart, never written to the page")
     parser.add_argument("--events", type=int, help="events in the log, certificates in the list (1,000,000)")
-    parser.add_argument(
-        "--runs", type=int, default=Options.runs, help=f"of which each figure is the median ({Options.runs}); the page says it"
-    )
+    parser.add_argument("--runs", type=int, default=Options.runs, help=f"of which each figure is the median ({Options.runs})")
+    parser.add_argument("--tries", type=int, default=Options.tries, help=f"of a run that others disturb, at most ({Options.tries})")
     arguments = parser.parse_args()
     if unknown := set(arguments.what) - {*SECTIONS, *OTHERS}:
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
@@ -81,7 +80,7 @@ def _arguments() -> argparse.Namespace:
 def _options(arguments: argparse.Namespace) -> Options:
     if arguments.quick:
         return Options(seconds=2, runs=1, tries=1, events=arguments.events or 20_000, resume=arguments.resume, quick=True)
-    return Options(runs=arguments.runs, events=arguments.events or 1_000_000, resume=arguments.resume)
+    return Options(runs=arguments.runs, tries=arguments.tries, events=arguments.events or 1_000_000, resume=arguments.resume)
 
 
 def _measure(names: list[str], options: Options) -> int:

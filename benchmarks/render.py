@@ -31,7 +31,7 @@ INTRODUCTION = f"""# Benchmarks
 - All processes of the measured system share core 0: for Quicklime web, worker, beat, responder, PostgreSQL and Redis; for
   cfssl also its PostgreSQL; for django-ca also its Celery worker, PostgreSQL and Redis. The load runs on core 1. Loopback only.
 - Every figure is the median of the runs stated. A run during which other processes used more than {FOREIGN_LIMIT:g} cores is taken
-  again, up to {Options().tries} times; then the least disturbed one counts. The column "foreign" says what others used.
+  again, as often as a section says; then the least disturbed one counts. The column "foreign" says what others used.
 - Every run looks up what was answered in the system's own database: each answered certificate is there, or the run fails.
 - Quicklime runs as `quicklime up` starts it with `DATABASE_URL` and `REDIS_URL`, everything else at its default: TLS on, lint before
   each signature, synchronous_commit on. PostgreSQL has the same settings for all systems.
@@ -413,7 +413,8 @@ def _cores(row: Row) -> list[str]:
 def _taken(result: Result) -> str:
     """When and with what it was measured."""
     options, facts = result["options"], result["facts"]
-    first = f"`{result['command']}`, {result['at']}; {options['runs']} runs of {options['seconds']} s, medians."
+    tries = f"at most {options.get('tries', Options.tries)} tries of each"
+    first = f"`{result['command']}`, {result['at']}; {options['runs']} runs of {options['seconds']} s, medians; {tries}."
     return "\n".join([first, "", *(f"- {name}: {value}" for name, value in facts.items()), ""])
 
 

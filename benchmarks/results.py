@@ -59,7 +59,8 @@ class Section:
 
     def save(self) -> None:
         facts = {"machine": machine.describe(), "disk": self._disk, **self.facts}
-        options = {"seconds": self.options.seconds, "runs": self.options.runs, "events": self.options.events}
+        asked = self.options
+        options = {"seconds": asked.seconds, "runs": asked.runs, "tries": asked.tries, "events": asked.events}
         taken = {"at": datetime.now(UTC).isoformat(timespec="minutes"), "command": self.command, "options": options, "facts": facts}
         content = {**taken, "rows": self.rows}
         _file(self.name, self.options.quick).write_text(json.dumps(content, indent=1))
