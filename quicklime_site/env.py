@@ -276,6 +276,8 @@ VARIABLES = (
     Variable("QUICKLIME_STATUS_CHANNELS", _channels, "",
              "profiles whose certificates point to other channels than ocsp+crl, for example: server=crl,client=none"),
     Variable("QUICKLIME_STATUS_DIR", _served_path, "", "where OCSP answers, CRLs and issuers lie as files for nginx; unset: nowhere"),
+    Variable("QUICKLIME_TRUSTED_PROXIES", _ip_ranges, "",
+             "addresses whose X-Forwarded-For is believed, for example: 10.0.0.5,10.1.0.0/24; unset: nobody's"),
     Variable("QUICKLIME_ALLOWED_HOSTS", _hosts, "", "further Host names the API answers to, besides the public URL's and loopback"),
     Variable("SECRET_KEY", _secret_key, "", "Django's secret; unset: made once in the state directory"),
     Variable("QUICKLIME_KEYS", _optional_path, "", "directory of the sealed keys; unset: keys/ in the state directory"),
@@ -328,8 +330,8 @@ def _shown(name: str, text: str) -> str:
     return "not shown" if name in _SECRET else repr(text)
 
 
-def database(url: str, state: Path, pool: int) -> dict[str, Any]:
-    """Django's DATABASES["default"] for `url`.
+def database(url: str, state: Path, pool: int, role: str) -> dict[str, Any]:
+    """Django's DATABASES["default"] for `url`, in a process of that role.
 
     PostgreSQL: the pool gives a lost connection up after a second, so that the next request tries anew. Its default of five
     minutes, with ever longer pauses, would keep an outage going for as long again after the server is back.
@@ -348,6 +350,8 @@ def database(url: str, state: Path, pool: int) -> dict[str, Any]:
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA recursive_triggers=ON;",
             },
         }
+    from . import patience  # only here: psycopg is not loaded where the database is a file
+
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),
@@ -356,7 +360,8 @@ def database(url: str, state: Path, pool: int) -> dict[str, Any]:
         "HOST": unquote(parts.hostname or "") or _query(parts.query).get("host", ""),
         "PORT": str(parts.port or ""),
         "OPTIONS": {
-            "pool": {"min_size": 1, "max_size": pool, "timeout": 2, "reconnect_timeout": 1},
+            "pool": {"min_size": 1, "max_size": pool, "timeout": 2, "reconnect_timeout": 1, **patience.pool_options(role)},
+            **patience.options(role),
             "connect_timeout": 2,
             # a server that vanished without a word is given up within seconds: who waits for it would go on with what it knew
             "keepalives_idle": 3,

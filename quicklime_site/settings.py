@@ -38,6 +38,7 @@ MAIL_TO: tuple[str, ...] = _e["QUICKLIME_MAIL_TO"]
 WEBHOOK_URL: str = _e["QUICKLIME_WEBHOOK_URL"]
 WEBHOOK_SECRET_FILE: Path | None = _e["QUICKLIME_WEBHOOK_SECRET_FILE"]
 PKILINT_SAMPLE, RATE, WAITERS = _e["QUICKLIME_PKILINT_SAMPLE"], _e["QUICKLIME_RATE"], _e["QUICKLIME_WAITERS"]
+TRUSTED_PROXIES = _e["QUICKLIME_TRUSTED_PROXIES"]
 CRASH_POINTS = False  # only the test settings turn named crash points on
 
 DEBUG = False
@@ -62,6 +63,7 @@ INSTALLED_APPS = [
     "dashboard",
 ]
 MIDDLEWARE = [
+    "quicklime_site.middleware.client_address",
     "django.middleware.security.SecurityMiddleware",
     "quicklime_site.middleware.headers",
     "dashboard.visible.hidden_made_visible",
@@ -91,7 +93,7 @@ TEMPLATES = [
         },
     }
 ]
-DATABASES = {"default": env.database(_e["DATABASE_URL"], STATE, _e["QUICKLIME_DB_POOL"])}
+DATABASES = {"default": env.database(_e["DATABASE_URL"], STATE, _e["QUICKLIME_DB_POOL"], ROLE)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},

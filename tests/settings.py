@@ -7,4 +7,4 @@ CRASH_POINTS = True
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(STATE / "test.sqlite3")}
 else:
-    DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 40, "timeout": 20}
+    DATABASES["default"]["OPTIONS"]["pool"] |= {"min_size": 0, "max_size": 40, "timeout": 20}

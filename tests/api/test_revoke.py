@@ -5,12 +5,14 @@ from __future__ import annotations
 import hmac
 from base64 import b64encode
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from ca import issuance, tokens
@@ -21,6 +23,7 @@ from ca.pki import proofs
 from eventlog.models import Event
 from tests.material import csr, new_key
 
+from . import conftest
 from .conftest import Caller, code
 
 pytestmark = pytest.mark.django_db
@@ -232,6 +235,23 @@ def test_another_spelling_of_the_serial_or_address_is_no_second_chance(serial: s
         Caller(address=f"2001:db8::{number:x}").post(path("0" * (number % 3) + "b"), {"secret": "guess"})
     assert Caller(address="2001:db8::ffff").post(path("000b"), {"secret": "guess"}).status_code == 429
     assert Caller(address="2001:db8:0:1::1").post(path("000b"), {"secret": "guess"}).status_code == 403
+
+
+def test_behind_a_proxy_each_client_counts_and_none_picks_its_address(
+    serial: str, stopped: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.TRUSTED_PROXIES = (ip_network("10.0.0.5"),)
+    monkeypatch.setattr(conftest, "_client", Client())  # with the middleware of these settings
+    proxy, stranger = Caller(address="10.0.0.5"), Caller(address=STRANGER)
+
+    def guess(caller: Caller, forwarded: str) -> int:
+        return caller.post(path(serial), {"secret": "guess"}, X_Forwarded_For=forwarded).status_code
+
+    through = [guess(proxy, f"192.0.2.{number}, 198.51.100.7") for number in range(limits.GUESSES + 1)]
+    assert through == [403] * limits.GUESSES + [429], "what stands before the proxy's own word is the client's"
+    assert guess(proxy, "198.51.100.8") == 403
+    direct = [guess(stranger, f"192.0.2.{number}") for number in range(limits.GUESSES + 1)]
+    assert direct == [403] * limits.GUESSES + [429]
 
 
 def test_only_failures_count(serial: str, secret: str, nobody: Caller, stopped: None) -> None:

@@ -70,6 +70,19 @@ class PostgreSQL:
         finally:
             self.start()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """All its processes hold their sockets, and do nothing."""
+        postmaster = self._pid
+        pids = [postmaster, *map(int, Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement.encode())

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from uuid import uuid4
 
 import pytest
+from cryptography import x509
 from django.db import connection
 
 from tests.material import many
+from tests.ocsp.responder.support import request, status_of
 from tests.processes import eventually
 
 from .installation import Answer, Client, Installation
@@ -43,8 +46,8 @@ def test_redis_away(fault: Callable[[Installation], AbstractContextManager[None]
 
     # what was accepted ends by itself, and nothing else was stored
     accepted = {answer.body["id"] for answer in answers if answer.status != 503}
-    for request in accepted:
-        eventually(lambda path=f"/api/v1/requests/{request}/": client.get(path).body["status"] == "issued")
+    for each in accepted:
+        eventually(lambda path=f"/api/v1/requests/{each}/": client.get(path).body["status"] == "issued")
     assert client.issued() == len(accepted)
     assert client.submit(many(1)[0], "afterwards", wait=10).status == 201
     if installation.redis:
@@ -98,3 +101,32 @@ def test_every_database_connection_is_cut(installation: Installation, client: Cl
     assert {answer.status for answer in installation.at_once(client.service, [partial(ask, wait=10) for ask in asks])} == {201}
     assert client.issued() == 1 + AT_ONCE
     assert installation.children() == processes, "a process had to be started again"
+
+
+@only_postgresql
+def test_a_database_that_hangs(installation: Installation, client: Client) -> None:
+    assert installation.postgresql
+    before = client.submit(many(1)[0], "before", wait=10).body
+    read, processes = f"/api/v1/requests/{before['id']}/", installation.children()
+    leaf, issuer = (x509.load_pem_x509_certificate(before["certificate"][name].encode()) for name in ("pem", "chain"))
+    responder = f"http://127.0.0.1:{installation.http}/ocsp"
+    eventually(lambda: status_of(_posted(responder, request(leaf, issuer))) == "good")
+    with installation.postgresql.paused():
+        answers = installation.at_once(client.service, [*submissions(2), *[partial(Client.get, path=read)] * 2])
+        assert {(answer.status, answer.body["code"]) for answer in answers} == {(503, "unavailable")}
+        assert not client.get("/readyz").body["ready"]
+        assert client.get("/livez").status == 200
+        assert status_of(_posted(responder, request(leaf, issuer))) == "good"
+
+    eventually(lambda: client.get(read).status == 200)
+    assert client.submit(many(1)[0], "after", wait=10).status == 201
+    assert client.issued() == 2
+    assert installation.children() == processes, "a process had to be started again"
+    installation.judge()
+
+
+def _posted(url: str, body: bytes) -> bytes:
+    asked = urllib.request.Request(url, body, {"Content-Type": "application/ocsp-request"})
+    with urllib.request.urlopen(asked, timeout=5) as answer:
+        found: bytes = answer.read()
+    return found

@@ -24,6 +24,7 @@ WRONG = {
     "QUICKLIME_AIA_URL": ("https://ca.internal", "http://ca.internal"),
     "QUICKLIME_OCSP_URL": ("ocsp.internal", "http://ca.internal"),
     "QUICKLIME_OCSP_HOURS": ("241", "from 2 to 240"),
+    "QUICKLIME_TRUSTED_PROXIES": ("proxy.internal", "'proxy.internal' does not appear to be an IPv4 or IPv6 network"),
     "QUICKLIME_CRL_URL": ("https://ca.internal/crl", "http://ca.internal"),
     "QUICKLIME_CRL_SHARDS": ("1001", "from 0 to 1000"),
     "QUICKLIME_CRL_HOURS": ("1", "from 2 to 240"),
@@ -158,7 +159,7 @@ def test_what_is_made_once_is_made_once_and_private(tmp_path: Path) -> None:
 
 def test_an_odd_state_directory_still_gives_a_database_and_a_short_socket(tmp_path: Path) -> None:
     state = tmp_path / ("100% ünsäfe? #" + "x" * 100)
-    assert env.database("", state, 8)["NAME"] == str(state / "quicklime.sqlite3")
+    assert env.database("", state, 8, "web")["NAME"] == str(state / "quicklime.sqlite3")
     assert len(bytes(env.redis_socket(state))) <= 100
     assert env.redis_socket(state) != env.redis_socket(tmp_path / ("y" * 120))
 
@@ -168,10 +169,10 @@ def test_a_plain_state_directory_holds_the_socket() -> None:
 
 
 def test_database_urls() -> None:
-    full = env.database("postgresql://ca:p%40ss@db.internal:5433/quick", Path("/s"), 4)
+    full = env.database("postgresql://ca:p%40ss@db.internal:5433/quick", Path("/s"), 4, "manage")
     assert (full["NAME"], full["USER"], full["PASSWORD"], full["HOST"], full["PORT"]) == ("quick", "ca", "p@ss", "db.internal", "5433")
-    assert env.database("postgresql://ca@/quick?host=/run/pg", Path("/s"), 4)["HOST"] == "/run/pg"
-    assert env.database("sqlite:////srv/x.sqlite3", Path("/s"), 4)["NAME"] == "/srv/x.sqlite3"
+    assert env.database("postgresql://ca@/quick?host=/run/pg", Path("/s"), 4, "manage")["HOST"] == "/run/pg"
+    assert env.database("sqlite:////srv/x.sqlite3", Path("/s"), 4, "manage")["NAME"] == "/srv/x.sqlite3"
 
 
 # --- status channels

@@ -1,9 +1,14 @@
-"""Security headers are on every answer; sessions and CSRF are where browsers are, and only there."""
+"""Security headers are on every answer; sessions and CSRF are where browsers are, and only there; and whose word on a
+client's address is believed."""
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
-from django.test import Client
+from django.core.exceptions import MiddlewareNotUsed
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, RequestFactory
 
 from quicklime_site import middleware
 
@@ -35,3 +40,53 @@ def test_programs_have_no_session() -> None:
 
 def test_a_path_that_only_looks_like_a_programs_is_not() -> None:
     assert not "/admin/api/".startswith(middleware.MACHINES)
+
+
+CLIENT, LIAR, PROXY, OUTER = "198.51.100.7", "203.0.113.9", "10.0.0.5", "10.1.0.9"
+
+
+def seen(peer: str, *forwarded: str) -> str:
+    """The address that a view sees."""
+    addresses = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        addresses.append(request.META["REMOTE_ADDR"])
+        return HttpResponse()
+
+    header = {"HTTP_X_FORWARDED_FOR": ", ".join(forwarded)} if forwarded else {}
+    middleware.client_address(view)(RequestFactory().get("/", REMOTE_ADDR=peer, **header))
+    return addresses[0]
+
+
+@pytest.fixture
+def proxies(settings: object) -> None:
+    settings.TRUSTED_PROXIES = (ip_network(PROXY), ip_network("10.1.0.0/24"), ip_network("2001:db8::5"))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        (PROXY, [CLIENT], CLIENT),
+        ("2001:db8:0::5", ["2001:DB8::1"], "2001:db8::1"),
+        (f"::ffff:{PROXY}", [f"::ffff:{CLIENT}"], CLIENT),
+        (PROXY, [], PROXY),
+        (PROXY, [LIAR, CLIENT], CLIENT),  # the client wrote the first itself
+        (PROXY, [LIAR, CLIENT, OUTER], CLIENT),
+        (PROXY, [OUTER, CLIENT], CLIENT),  # who is not trusted cannot name a proxy either
+        (CLIENT, [LIAR], CLIENT),
+        (CLIENT, [PROXY], CLIENT),
+        ("10.1.1.9", [LIAR], "10.1.1.9"),
+        ("", [LIAR], ""),
+        (PROXY, [CLIENT, "unknown"], PROXY),
+        (PROXY, [CLIENT, ""], PROXY),
+        (PROXY, [OUTER], OUTER),
+        (PROXY, ["127.0.0.1"], "127.0.0.1"),
+    ],
+)
+def test_only_proxies_are_believed_whom_they_forward(proxies: None, peer: str, forwarded: list[str], expected: str) -> None:
+    assert seen(peer, *forwarded) == expected
+
+
+def test_without_proxies_nobody_is_asked() -> None:
+    with pytest.raises(MiddlewareNotUsed):
+        middleware.client_address(HttpResponse)

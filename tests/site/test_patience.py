@@ -1,0 +1,76 @@
+"""A PostgreSQL that does not answer: who waits for how long, and what is left of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+
+from quicklime_site import env, patience
+
+only_postgresql = pytest.mark.skipif(connection.vendor == "sqlite", reason="a file answers or fails")
+pytestmark = [only_postgresql, pytest.mark.django_db]
+FOR_EVER = "SELECT pg_sleep(3600)"
+
+
+@contextmanager
+def stopped(backend: int) -> Iterator[None]:
+    """It holds its socket, and answers nothing."""
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(backend, signal.SIGCONT)
+
+
+@contextmanager
+def connected(kind: type[psycopg.Connection[Any]], **options: str) -> Iterator[psycopg.Connection[Any]]:
+    settings = connection.settings_dict
+    who = {"dbname": settings["NAME"], "user": settings["USER"], "host": settings["HOST"], "port": settings["PORT"] or None}
+    with closing(kind.connect(**who, autocommit=True, **options)) as made:
+        yield made
+
+
+def test_the_client_gives_up_a_backend_that_is_stopped() -> None:
+    with connected(patience.bounded(0.3)) as hung:
+        with stopped(hung.info.backend_pid), pytest.raises(psycopg.OperationalError):
+            hung.execute("SELECT 1")
+        assert hung.closed, "the answer that comes yet must not be taken for the next one's"
+
+
+def test_a_transaction_ends_too() -> None:
+    with connected(patience.bounded(0.3)) as hung:
+        with stopped(hung.info.backend_pid), pytest.raises(psycopg.OperationalError), hung.transaction():
+            hung.execute("SELECT 1")
+        assert hung.closed
+
+
+def test_what_the_server_ends_itself_costs_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(patience.SECONDS, "web", 1)
+    with connected(patience.bounded(30), **patience.options("web")) as patient:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            patient.execute(FOR_EVER)
+        assert patient.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_short_wait_of_the_callers_own_closes_nothing() -> None:
+    with connected(patience.bounded(30)) as patient:
+        assert list(patient.notifies(timeout=0.05)) == []
+        assert not patient.closed
+
+
+@pytest.mark.parametrize(("role", "seconds"), [("web", "10s"), ("worker", "1min"), ("manage", "0")])
+def test_each_role_has_its_limit(role: str, seconds: str) -> None:
+    found = env.database("postgresql://quicklime@/quicklime", Path("/s"), 4, role)["OPTIONS"]
+    kind = found["pool"].get("connection_class", psycopg.Connection)
+    options = {name: found[name] for name in ("options",) if name in found}
+    with connected(kind, **options) as made:
+        assert made.execute("SHOW statement_timeout").fetchone() == (seconds,)
+    assert (kind is psycopg.Connection) == (role == "manage")
