@@ -84,12 +84,14 @@ def hierarchy(db: Any, settings: Any, tmp_path: Any, now: datetime) -> None:
     """A root and one issuing intermediate, active for every leaf profile, with keys of this test's own."""
     from ca import hierarchy as ca_hierarchy
     from ca import issuance, keys
+    from ca.api import representations
     from ca.profiles import PROFILES
 
     settings.KEYS_DIR, settings.STATE, settings.CHECKPOINT_DIR = tmp_path / "keys", tmp_path, tmp_path / "checkpoints"
     settings.REVOCATION_KEY_FILE = tmp_path / "revocation.key"
     keys.forget()
     issuance.issuer_facts.cache_clear()
+    representations.chain.cache_clear()
     ca_hierarchy.init_root("root", now)
     ca_hierarchy.add_intermediate("issuing-1", "root", now)
     for profile in PROFILES:

@@ -57,9 +57,9 @@ def test_everything_the_page_fetches_is_there(nobody: Caller) -> None:
         answer.close()
 
 
-def test_the_root_leads_to_the_docs(nobody: Caller) -> None:
+def test_the_root_leads_to_the_dashboard(nobody: Caller) -> None:
     answer = nobody.get("/")
-    assert (answer.status_code, answer["Location"]) == (302, "/api/v1/docs/")
+    assert (answer.status_code, answer["Location"]) == (302, "/dashboard/")
 
 
 def test_the_description_is_valid_and_nothing_in_it_is_guessed(nobody: Caller, capsys: pytest.CaptureFixture[str]) -> None:
