@@ -26,6 +26,11 @@ def peers(section: Section) -> None:
         measure(section, system, CONNECTIONS)
 
 
+def own(section: Section) -> None:
+    """Quicklime alone, for who works on it."""
+    measure(section, Quicklime(), CONNECTIONS)
+
+
 def measure(section: Section, system: System, connections: tuple[int, ...]) -> None:
     """Start the system, warm it up, and take a row for each number of connections that the section lacks."""
     if all(key(system.name, number) in section.rows for number in connections):
