@@ -29,6 +29,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 
 from ca import mass_revocation, tokens
 from ca.api import representations
+from ca.api.base import is_plain
 from ca.errors import Problem
 from ca.models import Certificate, CertificateName, Issuer, Request, Token
 from ca.pki.reasons import PERMITTED
@@ -36,8 +37,6 @@ from ca.policy import ACTIONS
 from ca.profiles import LEAF
 from ca.selections import Selection
 from eventlog.models import Event
-
-from .asking import is_plain
 
 REACH = 2_000  # rows that a list leads to; what lies beyond is found by searching
 SHOWN = 50

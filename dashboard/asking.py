@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from django.http import HttpRequest
 
-from ca.api.base import MAX_PARAMETER
+from ca.api.base import MAX_PARAMETER, is_plain
 from ca.errors import Problem
 
 MOST_DIGITS = 18
@@ -25,11 +25,6 @@ def parameters(request: HttpRequest, known: Collection[str]) -> dict[str, str]:
         if not is_plain(text):
             raise Problem("invalidParameter", f"{name} is longer than {MAX_PARAMETER} characters, or has some that cannot be printed", name)
     return {name: text for name, text in given.items() if text}
-
-
-def is_plain(text: str) -> bool:
-    """Whether a field of the database could hold this: not too long, and nothing that cannot be printed."""
-    return len(text) <= MAX_PARAMETER and text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text
 
 
 def number(text: str | None, where: str) -> int | None:

@@ -61,6 +61,11 @@ def _same_as(method: str | None) -> str:
     return "GET" if method == "HEAD" else method or ""
 
 
+def is_plain(text: str) -> bool:
+    """Whether a field of the database could hold this: not too long, and nothing that cannot be printed."""
+    return len(text) <= MAX_PARAMETER and text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text
+
+
 def _check_parameters(request: Request, known: frozenset[str]) -> None:
     unknown = [name for name in request.query_params if name not in known]
     if unknown:
@@ -69,7 +74,7 @@ def _check_parameters(request: Request, known: frozenset[str]) -> None:
     for name, values in request.query_params.lists():
         if len(values) > 1:
             raise Problem("invalidParameter", f"{name} is given {len(values)} times", name)
-        if len(values[0]) > MAX_PARAMETER or not values[0].isprintable() or "\N{REPLACEMENT CHARACTER}" in values[0]:
+        if not is_plain(values[0]):
             raise Problem("invalidParameter", f"{name} is longer than {MAX_PARAMETER} characters, or not printable UTF-8", name)
 
 
