@@ -13,7 +13,7 @@ from datetime import datetime
 from django.db import connection, transaction
 
 from . import checkpoints, head, listeners, projections, schemas
-from .bulk import insert_rows
+from .bulk import insert_rows, read_rows
 from .events import COLUMNS, NewEvent, StoredEvent, envelope, rfc3339
 from .merkle import leaf_hash
 from .models import Event
@@ -54,4 +54,5 @@ def append(events: Sequence[NewEvent], now: datetime, sign: CheckpointSigner | N
 
 def last_time() -> datetime | None:
     """When the newest event was appended."""
-    return Event.objects.order_by("-position").values_list("time", flat=True).first()
+    rows = read_rows(Event, ("time",), "ORDER BY position DESC LIMIT 1")
+    return rows[0][0] if rows else None

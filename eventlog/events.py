@@ -10,9 +10,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from . import canonical, schemas
+from .bulk import read_rows
 from .models import Event
 
 MAX_BODY = 65_535  # entry bundles give each event a 16-bit length, C2SP tlog-tiles
@@ -33,8 +35,7 @@ class NewEvent:
     data: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
+class StoredEvent(NamedTuple):
     """A fact in the log. `schema` and `data` are of the newest version known here, whatever version `body` holds."""
 
     position: int
@@ -48,7 +49,13 @@ class StoredEvent:
     @property
     def type(self) -> str:
         """ "certificate.issued" of "quicklime/certificate.issued/1-0-0"."""
-        return self.schema.split("/")[1]
+        return _type_of(self.schema)
+
+
+@cache
+def _type_of(schema: str) -> str:
+    """Remembered: a projection asks it of each event several times, and there are few schemas."""
+    return schema.split("/")[1]
 
 
 def rfc3339(time: datetime) -> str:
@@ -82,10 +89,9 @@ def rows_after(position: int, upto: int | None = None) -> Iterator[Row]:
 
 def chunk_after(position: int, limit: int, upto: int | None = None) -> list[Row]:
     """At most `limit` raw rows beyond `position`, in order. What is committed has no gaps, so no row is missed."""
-    rows = Event.objects.filter(position__gt=position)
-    if upto is not None:
-        rows = rows.filter(position__lte=upto)
-    return list(rows.order_by("position").values_list(*_READ)[:limit])
+    bound, parameters = ("", ()) if upto is None else (" AND position <= %s", (upto,))
+    tail = f"WHERE position > %s{bound} ORDER BY position LIMIT %s"
+    return [(*row,) for row in read_rows(Event, _READ, tail, [position, *parameters, limit], binary=True)]
 
 
 def about(subject: str, *kinds: str) -> list[StoredEvent]:
@@ -96,7 +102,7 @@ def about(subject: str, *kinds: str) -> list[StoredEvent]:
 def stored(row: Row) -> StoredEvent:
     """The event of a row. Raises schemas.UnknownSchema when newer code wrote it."""
     position, _, subject, body, leaf_hash = row
-    parsed = json.loads(body)
+    parsed = json.loads(body.decode())
     schema, data = schemas.upcast(parsed["schema"], parsed["data"])
     return StoredEvent(position, datetime.fromisoformat(parsed["time"]), schema, subject, data, body, leaf_hash)
 

@@ -12,6 +12,7 @@ from django.db import transaction
 
 from . import head, notes, proofs, saved
 from .append import append
+from .bulk import read_rows
 from .checkpoints import LogBehind, published
 from .events import NewEvent
 from .models import Checkpoint
@@ -48,6 +49,6 @@ def accept_loss(reason: str, by: str, now: datetime) -> int:
 
 def _continues(note: notes.Note) -> bool:
     """The log holds that very checkpoint, or else (made by another signature, or its row lost) has that root at that size."""
-    if Checkpoint.objects.filter(size=note.size, note=note.text).exists():
+    if read_rows(Checkpoint, ("size",), "WHERE size = %s AND note = %s", [note.size, note.text]):
         return True
     return head.size() >= note.size and proofs.root_at(note.size) == note.root

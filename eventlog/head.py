@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connection
 
-from .bulk import insert_rows
+from .bulk import insert_rows, read_rows
 from .merkle import Tree
 from .models import Head, TileHash
 
@@ -42,7 +42,8 @@ def read() -> Tree:
 
 def size() -> int:
     """How many events there are."""
-    return Head.objects.filter(id=1).values_list("size", flat=True).first() or 0
+    rows = read_rows(Head, ("size",), "WHERE id = 1")
+    return int(rows[0][0]) if rows else 0
 
 
 def save(tree: Tree) -> None:

@@ -2,7 +2,7 @@
 
 Event and Checkpoint only ever grow: triggers made by the first migration refuse UPDATE, DELETE, TRUNCATE and REPLACE
 on them, whoever asks. Head, TileHash and Cursor are derived: `verify` checks the first two against the events, `rebuild` makes
-the third anew. Nothing outside this app may write here.
+the third anew. Backup is what somebody said. Nothing outside this app may write here.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ class Event(models.Model):
     class Meta:
         indexes = [models.Index(fields=["subject", "position"], name="eventlog_event_subject")]
 
+    def __str__(self) -> str:
+        return f"{self.position}: {self.type}"
+
 
 class Head(models.Model):
     """The single row (id 1) that an append locks: how many events there are, and the roots of the perfect subtrees
@@ -67,6 +70,15 @@ class TileHash(models.Model):
     level = models.SmallIntegerField()
     index = models.BigIntegerField()
     hash = models.BinaryField(max_length=32)
+
+
+class Backup(models.Model):
+    """The single row (id 1) that says when the first `size` events were last copied to elsewhere, and by what."""
+
+    id = models.SmallIntegerField(primary_key=True)
+    taken_at = models.DateTimeField()
+    size = models.BigIntegerField()
+    by = models.CharField(max_length=100)
 
 
 class Cursor(models.Model):

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from django.db import connection, models, transaction
 
-from . import events, head, schemas
+from . import events, head, schemas, staging
+from .bulk import read_rows
 from .events import StoredEvent
 from .models import Cursor
 
@@ -81,11 +82,17 @@ def apply_inline(stored: Sequence[StoredEvent]) -> None:
     """Bring the inline projections up to the events just stored, inside the append's transaction."""
     for projection in _registered.values():
         if projection.inline:
-            before = Cursor.objects.filter(name=projection.name, position=stored[0].position - 1)
-            if before.update(position=stored[-1].position):
+            if _moved(projection, stored[0].position - 1, stored[-1].position):
                 projection.apply(stored)
             else:  # the projection is younger than the log: it reads from its beginning
                 _follow(projection, _locked_cursor(projection))
+
+
+def _moved(projection: Projection, before: int, to: int) -> bool:
+    """Move the cursor from `before` to `to`, if that is where it stands. On the hot path: see bulk.read_rows."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE eventlog_cursor SET position = %s WHERE name = %s AND position = %s", [to, projection.name, before])
+        return bool(cursor.rowcount == 1)
 
 
 def catch_up(name: str, *, wait: bool = True, most: float = inf) -> int:
@@ -113,25 +120,70 @@ def catch_up(name: str, *, wait: bool = True, most: float = inf) -> int:
                 total += 1
 
 
+def catch_up_together(names: Sequence[str], most: float = inf) -> int:
+    """Read on for several projections that stand at one position, each chunk read and decoded once; how many events that took. 0 where
+    they stand apart, or one is being read or cannot go on: then each is brought on by its own catch_up(). Nothing is noted here."""
+    chosen, total = [_registered[name] for name in names], 0
+    try:
+        while total < most and (done := _step_together(chosen, events.CHUNK)):
+            total += done
+    except Exception:  # noqa: S110 (that chunk is undone for all of them; who reads it alone, by catch_up(), learns of it)
+        pass
+    return total
+
+
 def rebuild(name: str, progress: Progress | None = None) -> int:
-    """Empty the projection's tables and read the whole log again, in one transaction: until it commits, PostgreSQL's
-    readers see the old rows. Of an inline projection it holds back every append meanwhile. How many events it read."""
+    """Make the projection's tables anew from the whole log, in one transaction: until it commits, PostgreSQL's readers see
+    the old rows. Of an inline projection it holds back every append meanwhile. How many events it read."""
     projection = _registered[name]
     with transaction.atomic():
         cursor = _locked_cursor(projection)
-        for model in projection.models:
-            _empty(model)
         cursor.position = 0
-        return _follow(projection, cursor, progress)
+        beside = [model for model in projection.models if staging.possible(model)] if head.size() >= staging.WORTH else []
+        for model in projection.models:
+            if model not in beside:
+                _empty(model)
+        return _rebuild_beside(projection, beside, cursor, progress) if beside else _follow(projection, cursor, progress)
+
+
+def _rebuild_beside(projection: Projection, beside: Sequence[type[models.Model]], cursor: Cursor, progress: Progress | None) -> int:
+    """What others wrote before they appended its event meanwhile is lost to the merge, unless that event is read too: once nobody
+    writes, it is. To an inline projection's tables nobody writes without its cursor; but who waits for that may hold some of them."""
+    made = staging.Staging(beside)
+    total = _follow(projection, cursor, progress)
+    if not projection.inline:
+        made.hold_writers()
+        total += _follow(projection, cursor, progress)
+    made.merge()
+    return total
 
 
 def _step(projection: Projection, limit: int, wait: bool) -> int:
     """Apply at most `limit` events and commit; how many. At the log's end it takes no lock: whoever appends meanwhile
     calls catch_up() afterwards."""
-    if Cursor.objects.filter(name=projection.name, position__gte=head.size()).exists():
+    if read_rows(Cursor, ("name",), "WHERE name = %s AND position >= %s", [projection.name, head.size()]):
         return 0
     with transaction.atomic():
         return _advance(projection, _locked_cursor(projection, wait), limit)
+
+
+def _step_together(chosen: Sequence[Projection], limit: int) -> int:
+    """Apply at most `limit` events to each, and commit; how many. 0 at the log's end, or unless all stand at one position."""
+    rows = Cursor.objects.filter(name__in=[projection.name for projection in chosen])
+    if _common_position(chosen, rows) in (None, head.size()):
+        return 0
+    with transaction.atomic():
+        position = _common_position(chosen, rows.order_by("name").select_for_update(skip_locked=True))
+        found = [] if position is None else _applied(chosen, position, limit)
+        if found:
+            rows.update(position=found[-1][0], error="")
+    return len(found)
+
+
+def _common_position(chosen: Sequence[Projection], rows: models.QuerySet[Cursor]) -> int | None:
+    """Where all of them stand; None if they stand apart, or one has no row yet, or none that could be locked."""
+    positions = [row.position for row in rows]
+    return positions[0] if len(positions) == len(chosen) and len(set(positions)) == 1 else None
 
 
 def _follow(projection: Projection, cursor: Cursor, progress: Progress | None = None) -> int:
@@ -145,12 +197,20 @@ def _follow(projection: Projection, cursor: Cursor, progress: Progress | None = 
 
 def _advance(projection: Projection, cursor: Cursor, limit: int) -> int:
     """Apply at most `limit` events beyond the locked `cursor` and move it, in the caller's transaction."""
-    rows = events.chunk_after(cursor.position, limit)
-    projection.apply([events.stored(row) for row in rows if _concerns(projection, row[1])])
+    rows = _applied([projection], cursor.position, limit)
     if rows:
         cursor.position, cursor.error = rows[-1][0], ""
         cursor.save(force_update=True)
     return len(rows)
+
+
+def _applied(chosen: Sequence[Projection], position: int, limit: int) -> list[events.Row]:
+    """At most `limit` events beyond `position`, each decoded once and handed to those whom it concerns."""
+    rows = events.chunk_after(position, limit)
+    stored = [events.stored(row) for row in rows if any(_concerns(projection, row[1]) for projection in chosen)]
+    for projection in chosen:
+        projection.apply(stored)
+    return rows
 
 
 def _concerns(projection: Projection, kind: str) -> bool:

@@ -76,7 +76,7 @@ def types() -> list[str]:
 
 def type_to_write(schema: str) -> str:
     """The event type of `schema`, which must be the newest version of a registered type; else raises UnknownSchema."""
-    kind = schema.partition("/")[2].partition("/")[0]
+    kind = _kind(schema)
     if _newest.get(kind) != schema:
         raise UnknownSchema(f"{schema} is not the newest version of a registered event type")
     return kind
@@ -88,9 +88,9 @@ def upcast(schema: str, data: Data) -> tuple[str, Data]:
     A later REVISION or ADDITION, written by newer code while this still runs, is read as it is. Raises UnknownSchema for an
     unknown type or MODEL: whoever reads must stop there, since skipping would lose the event for good.
     """
-    kind, version = parse(schema)
-    if _newest.get(kind) == schema:
+    if _newest.get(_kind(schema)) == schema:
         return schema, data
+    kind, version = parse(schema)
     known = _types.get(kind)
     if known is None or version.model not in {v.model for v in known.files}:
         raise UnknownSchema(f"{schema} is not known to this version of the program")
@@ -129,6 +129,11 @@ def registered() -> list[str]:
 def parse(schema: str) -> tuple[str, Version]:
     """("certificate.issued", Version(1, 0, 0)) of "quicklime/certificate.issued/1-0-0". Raises ValueError."""
     return _parse(_NAME, schema)
+
+
+def _kind(schema: str) -> str:
+    """The type of a schema's name, if it is one."""
+    return schema.partition("/")[2].partition("/")[0]
 
 
 def _name(kind: str, version: Version) -> str:

@@ -8,7 +8,7 @@ import pytest
 from django.db import DataError, IntegrityError, connection, models, transaction
 from django.test.utils import isolate_apps
 
-from eventlog.bulk import insert_rows, insert_unless_taken, update_rows
+from eventlog.bulk import add_counts, insert_rows, insert_unless_taken, update_rows
 
 from .support import execute
 
@@ -98,6 +98,25 @@ def test_update_says_how_many_rows_it_met(thing: Any):
     insert_rows(thing, COLUMNS, ALL[:2])
     assert update_rows(thing, "id", ("count",), [(UUID(int=1), 5), (UUID(int=99), 6)]) == 1
     assert update_rows(thing, "id", ("count",), []) == 0
+
+
+@isolate_apps("eventlog")
+def test_counts_are_added_up(db: None):
+    class Tally(models.Model):
+        pk = models.CompositePrimaryKey("at", "kind")
+        at = models.DateTimeField()
+        kind = models.TextField()
+        count = models.BigIntegerField()
+
+        class Meta:
+            app_label = "eventlog"
+
+    kinds = "at timestamptz, kind text" if connection.vendor == "postgresql" else "at datetime, kind text"
+    execute(f"CREATE TABLE eventlog_tally ({kinds}, count bigint, PRIMARY KEY (at, kind))")
+    for counts in ([((AT, "a"), 5), ((AT, "b"), 1)], [], [((AT, "a"), 2), ((AT, "b"), -1), ((AT, "c"), 2**40)]):
+        add_counts(Tally, ("at", "kind"), "count", counts)
+    assert dict(Tally.objects.values_list("kind", "count")) == {"a": 7, "b": 0, "c": 2**40}
+    assert set(Tally.objects.values_list("at", flat=True)) == {AT}
 
 
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite does not limit text")

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
-from eventlog import events, head, projections, schemas
+from eventlog import events, head, projections, schemas, staging
 from eventlog.append import NewEvent, StoredEvent, append
-from eventlog.bulk import insert_rows
+from eventlog.bulk import insert_rows, insert_unless_taken
 from eventlog.models import Cursor, Event
 from eventlog.projections import Projection
 
-from .support import ENDED, NOW, add, execute, happened, rolled_back, unguarded
+from .support import ENDED, NOW, add, execute, happened, rolled_back, rows, unguarded
 
 pytestmark = pytest.mark.django_db
 transactional = pytest.mark.django_db(transaction=True)
@@ -32,6 +33,40 @@ def follower(inline: bool = False, **handlers: Any) -> Projection:
     projection = Projection("follower", handlers or {"test.happened": write}, (Group,), inline)
     projections.register(projection)
     return projection
+
+
+def insert_keyed(found: Sequence[tuple[int, int]]) -> None:
+    insert_unless_taken(Session, ("session_key", "session_data", "expire_date"), [(str(key), str(data), NOW) for key, data in found])
+
+
+def keyed(handler: Any = None) -> None:
+    """A projection whose rows have keys of their own: they are sessions."""
+
+    def write_keyed(run: Sequence[StoredEvent]) -> None:
+        insert_keyed([(event.position, event.data["number"]) for event in run])
+
+    projections.register(Projection("keyed", dict.fromkeys(("test.happened", "test.ended"), handler or write_keyed), (Session,)))
+
+
+SEVERAL = ("follower", "keyed")
+
+
+def several() -> None:
+    follower()
+    keyed()
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each reading of a chunk was to have at most, as it comes."""
+    seen: list[int] = []
+    read = events.chunk_after
+
+    def note(position: int, limit: int, *more: Any) -> list[events.Row]:
+        seen.append(limit)
+        return read(position, limit, *more)
+
+    monkeypatch.setattr(events, "chunk_after", note)
+    return seen
 
 
 def names() -> list[str]:
@@ -232,6 +267,131 @@ def test_rebuild_equals_the_live_table():
     assert projections.rebuild("follower") == 7
     assert names() == live
     assert cursor() == (7, "")
+
+
+def test_rebuild_puts_right_what_is_wrong_and_leaves_the_rest_as_it_is():
+    """On PostgreSQL not even a new version of a row that is right: people read it meanwhile."""
+    keyed()
+    add(*range(4))
+    projections.catch_up("keyed")
+    right = list(Session.objects.order_by("session_key").values())
+    version = "xmin::text" if connection.vendor == "postgresql" else "rowid"
+    before = rows(f"SELECT {version} FROM django_session WHERE session_key IN ('1', '4') ORDER BY session_key")
+    Session.objects.filter(session_key="2").update(session_data="wrong")
+    Session.objects.filter(session_key="3").delete()
+    Session.objects.create(session_key="9", session_data="forged", expire_date=NOW)
+    with transaction.atomic():
+        for _ in range(2):  # the second one in the same transaction, too
+            assert projections.rebuild("keyed") == 4
+    assert list(Session.objects.order_by("session_key").values()) == right
+    if connection.vendor == "postgresql":
+        assert rows(f"SELECT {version} FROM django_session WHERE session_key IN ('1', '4') ORDER BY session_key") == before
+    add(4)
+    projections.catch_up("keyed")
+    assert Session.objects.count() == 5
+
+
+@transactional
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="writers queue")
+def test_what_is_written_with_its_event_during_a_rebuild_is_kept(monkeypatch: pytest.MonkeyPatch):
+    """As the flags of certificates are, by who is no reader of the log."""
+    keyed()
+    add(1, 2)
+    hold_writers = staging.Staging.hold_writers
+
+    def write_and_append() -> None:
+        with transaction.atomic():
+            insert_keyed([(3, 30)])
+            add(30)
+        connection.close()
+
+    def after_a_write(made: staging.Staging) -> None:
+        writer = threading.Thread(target=write_and_append)
+        writer.start()
+        writer.join()
+        hold_writers(made)
+
+    monkeypatch.setattr(staging.Staging, "hold_writers", after_a_write)
+    assert projections.rebuild("keyed") == 3
+    assert sorted(Session.objects.values_list("session_key", "session_data")) == [("1", "1"), ("2", "2"), ("3", "30")]
+
+
+def test_several_read_each_chunk_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(events, "CHUNK", 3)
+    reads = counted(monkeypatch)
+    several()
+    add(*range(4))
+    end(4)
+    for name in SEVERAL:
+        projections.catch_up(name, most=1)
+    reads.clear()
+    assert projections.catch_up_together(SEVERAL) == 2
+    assert reads == [3]
+    assert names() == ["1:0", "2:1", "3:2", "4:3"]
+    assert Session.objects.count() == 5
+    assert list(Cursor.objects.order_by("name").values_list("name", "position", "error")) == [("follower", 5, ""), ("keyed", 5, "")]
+    assert projections.catch_up_together(SEVERAL) == 0
+
+
+def test_several_end_where_they_were_told_to(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(events, "CHUNK", 2)
+    several()
+    add(*range(7))
+    for name in SEVERAL:
+        projections.catch_up(name, most=1)
+    assert projections.catch_up_together(SEVERAL, most=2) == 2
+    assert {row.position for row in Cursor.objects.all()} == {4}
+
+
+def test_several_that_stand_apart_do_not_read_together():
+    several()
+    add(1)
+    assert projections.catch_up_together(SEVERAL) == 0  # neither has a cursor
+    projections.catch_up("follower")
+    add(2)
+    assert projections.catch_up_together(SEVERAL) == 0
+    projections.catch_up("keyed")
+    assert cursor() == (1, "")
+    assert Session.objects.count() == 2
+
+
+@transactional
+def test_several_of_which_one_fails_are_left_where_they_were():
+    def fail(run: Sequence[StoredEvent]) -> None:
+        raise ZeroDivisionError
+
+    several()
+    add(1)
+    for name in SEVERAL:
+        projections.catch_up(name)
+    add(2)
+    keyed(fail)
+    assert projections.catch_up_together(SEVERAL) == 0
+    assert cursor() == (1, "")
+    assert names() == ["1:1"]
+
+
+@transactional
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="writers queue")
+def test_several_of_which_one_is_being_read_are_left_at_once():
+    several()
+    add(1)
+    for name in SEVERAL:
+        projections.catch_up(name)
+    add(2)
+    found: list[int] = []
+
+    def read() -> None:
+        found.append(projections.catch_up_together(SEVERAL))
+        connection.close()
+
+    with transaction.atomic():
+        list(Cursor.objects.select_for_update().filter(name="keyed"))
+        reader = threading.Thread(target=read)
+        reader.start()
+        reader.join(10)
+    assert found == [0]
+    assert cursor() == (1, "")
 
 
 def test_rebuild_reports_progress_and_clears_an_error(monkeypatch: pytest.MonkeyPatch):

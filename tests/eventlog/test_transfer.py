@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
-from eventlog import checkpoints, events, fence, head, projections, saved, transfer
+from eventlog import backups, checkpoints, events, fence, head, projections, saved, transfer
 from eventlog.append import NewEvent, append
 from eventlog.models import Checkpoint, Cursor, Event, Head, TileHash
 from eventlog.projections import Projection
@@ -103,6 +104,28 @@ def test_an_existing_file_is_not_overwritten(log: None, tmp_path: Path):
     (tmp_path / "log").write_text("precious")
     with pytest.raises(FileExistsError):
         call_command("export_log", tmp_path / "log")
+    assert backups.standing(NOW).taken_at is None
+
+
+def test_a_file_is_noted_as_a_backup_and_what_is_printed_is_not(log: None, tmp_path: Path):
+    call_command("export_log", stdout=StringIO())
+    assert (backups.standing(NOW).taken_at, backups.standing(NOW).since) == (None, 301)
+    call_command("export_log", tmp_path / "log")
+    add(2)
+    found = backups.standing(datetime.now(UTC))
+    assert (found.by, found.since) == ("export_log", 1)
+    assert found.age < timedelta(minutes=5)
+
+
+def test_a_command_that_fails_is_no_backup(log: None):
+    for command in (["false"], ["/nowhere/to/be/found"], []):
+        with pytest.raises(CommandError):
+            call_command("note_backup", *command)
+    assert backups.standing(NOW).taken_at is None
+    out = StringIO()
+    call_command("note_backup", "test", "-n", "x", stdout=out)
+    assert out.getvalue() == "noted: 301 events\n"
+    assert backups.standing(NOW).by == "test"
 
 
 def altered(lines: list[bytes]) -> dict[str, list[bytes]]:

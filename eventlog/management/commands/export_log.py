@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from eventlog import head, transfer
+from eventlog import backups, head, transfer
 
 
 class Command(BaseCommand):
@@ -16,10 +17,11 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", nargs="?", type=Path, help="a new file; default: standard output")
+        parser.add_argument("file", nargs="?", type=Path, help="a new file, noted as a backup; default: standard output")
 
     def handle(self, *, file: Path | None, **options: Any) -> None:
-        lines = transfer.export(upto=head.size())
+        began, size = datetime.now(UTC), head.size()
+        lines = transfer.export(upto=size)
         if file is None:
             self.stdout.ending = ""
             for text in lines:
@@ -29,3 +31,4 @@ class Command(BaseCommand):
             out.writelines(lines)
             out.flush()
             os.fsync(out.fileno())
+        backups.note("export_log", size, began)

@@ -20,14 +20,13 @@ _INTERVAL = 0.1
 _T = TypeVar("_T")
 
 
-def options(role: str) -> dict[str, str]:
-    """What the server is told with each new connection."""
-    return {"options": f"-c statement_timeout={SECONDS[role]}s"} if role in SECONDS else {}
-
-
-def pool_options(role: str) -> dict[str, Any]:
-    """What psycopg_pool.ConnectionPool is told."""
-    return {"connection_class": bounded(SECONDS[role] + _GRACE)} if role in SECONDS else {}
+def limit(options: dict[str, Any], seconds: int | None) -> None:
+    """Put the limit into Django's OPTIONS of a PostgreSQL with a pool, for connections that are made from now on. None: no limit."""
+    options.pop("options", None)
+    options["pool"].pop("connection_class", None)
+    if seconds is not None:
+        options["options"] = f"-c statement_timeout={seconds}s"
+        options["pool"]["connection_class"] = bounded(seconds + _GRACE)
 
 
 def bounded(seconds: float) -> type[psycopg.Connection[Any]]:
