@@ -11,10 +11,10 @@ Lock order: the projection's cursor, then Feed, then the log's head.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 import redis
@@ -32,7 +32,6 @@ CHANNEL = "quicklime:ocsp"
 AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)  # refresh_at of what presign signs before all else
 _SPARED = 1.0  # seconds
 _silent_until = 0.0  # on the monotonic clock: when a Redis that failed is asked again
-_local = threading.local()
 
 _COLUMNS = ("serial", "issuer", "revoked", "this_update", "next_update", "refresh_at", "sha1", "sha256")
 _KINDS = ("text", "text", "boolean", "timestamptz", "timestamptz", "timestamptz", "bytea", "bytea", "bigint")
@@ -82,7 +81,7 @@ def store(ready: Sequence[Ready], patience: float | None = None) -> int:
     With `patience`, in seconds, raises Busy if it is not to be had in that time."""
     if not ready:
         return 0
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         revision = _next_revision() if patience is None else _next_revision_within(patience)
         stored = _upsert(ready, revision)
         point("ocsp.store_mid")
@@ -148,12 +147,10 @@ def publish() -> None:
         log.warning("could not announce new OCSP responses: %s", error)
 
 
+@cache
 def client() -> redis.Redis:
-    """This thread's connection; half a second is all that a hint may cost."""
-    if not hasattr(_local, "client"):
-        _local.client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
-    found: redis.Redis = _local.client
-    return found
+    """This process's, for all of its threads; half a second is all that a hint may cost."""
+    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
 
 
 def _publish_on_commit() -> None:
@@ -172,10 +169,12 @@ def _next_revision() -> int:
 
 def _next_revision_within(patience: float) -> int:
     """The same, or Busy. Asked again and again rather than by lock_timeout, which would hold for what the caller does next."""
-    if not connection.features.has_select_for_update_skip_locked or not Feed.objects.filter(id=1).exists():
+    if not connection.features.has_select_for_update_skip_locked:
         return _next_revision()
     deadline = time.monotonic() + patience
     while (found := _count_on(_UNLOCKED)) is None:
+        if not Feed.objects.filter(id=1).exists():
+            return _next_revision()
         if time.monotonic() > deadline:
             raise Busy(f"no response could be stored within {patience:g} s")
         time.sleep(_PAUSE)

@@ -199,8 +199,10 @@ def _due(which: str, at: datetime, unable: Collection[str]) -> list[Wanted]:
 
 
 def _recently_missing(now: datetime) -> list[Wanted]:
+    """Of the newest that Status shows, and no further: what it has not read yet may be a million events, after an import."""
     since = (Cursor.objects.filter(name="ocsp").values_list("position", flat=True).first() or 0) - RECENT
-    serials = [serial for (serial,) in read_rows(Event, ("subject",), "WHERE position > %s AND type = 'certificate.issued'", [since])]
+    newest = "WHERE position > %s AND type = 'certificate.issued' ORDER BY position LIMIT %s"
+    serials = [serial for (serial,) in read_rows(Event, ("subject",), newest, [since, 2 * RECENT])]
     return _walk(FIRST, LAST, f"AND serial IN ({places(serials)}) {MISSING}", now, serials) if serials else []
 
 

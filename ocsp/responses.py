@@ -33,6 +33,7 @@ _logger = logging.getLogger(__name__)
 BACKDATE = timedelta(minutes=1)  # so that a client whose clock is a little behind takes the answer
 # Profiles without answers: their certificates say so themselves (RFC 9608 noRevAvail; RFC 6960 §4.2.2.2.1 ocsp-nocheck).
 UNANSWERED = ("short-lived", "ocsp-signer")
+_WEEK = timedelta(days=7)  # of half of which no answer is older: four days at most (CA/Browser Forum BR §4.9.10)
 _PATIENCE = 1.0  # seconds that issuing waits for others who store answers
 
 
@@ -133,11 +134,11 @@ def issuer_certificate(issuer: str) -> bytes:
 
 
 def refresh_at(serial: str, now: datetime, next_update: datetime, not_after: datetime | None) -> datetime:
-    """When the next answers are made: between a quarter and half of the time that these hold, each serial at a place of its own,
-    so that the load is even whatever was signed at once. What expires before is not made again, but looked at when
-    nobody may be given it any more."""
+    """When the next answers are made: between a quarter and half of the time that these hold, or of a week, each serial at a
+    place of its own, so that the load is even whatever was signed at once. What expires before is not made again, but
+    looked at when nobody may be given it any more."""
     share = 0.25 + 0.25 * int(serial[-8:], 16) / 0xFFFFFFFF
-    due = now + (next_update - now) * share
+    due = now + min(next_update - now, _WEEK) * share
     return due if not_after is None or due < not_after else next_update
 
 

@@ -76,7 +76,7 @@ class _Rows:
             answers.Issuer(self._numbers[name], issuer_hashes(each, SHA1), issuer_hashes(each, SHA256))
             for name, each in certificates.items()
         ]
-        self.desk = answers.Desk(issuers, self._get)
+        self.desk = answers.Desk(issuers, self._get, answers.no_counts())
 
     def _get(self, key: bytes, owner: bytes) -> bytes | None:
         row = Response.objects.filter(serial=key.hex()).first()

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 _TICK = 0.05
 _AGAIN, _SELDOM = 1.0, 60.0  # seconds from the start of a generation that failed to the next: at first, and while another feeds, at most
@@ -160,7 +161,12 @@ def bind(host: str, port: int, count: int) -> list[socket.socket]:
 
 def _say(level: str, message: str) -> None:
     """A log line like those of quicklime_site.logs."""
-    print(json.dumps({"level": level, "logger": "ocsp.responder", "message": message}), file=sys.stderr, flush=True)  # noqa: T201
+    now = datetime.now(UTC).replace(tzinfo=None)
+    if os.environ.get("QUICKLIME_LOG_FORMAT") == "console":
+        line = f"{now:%Y-%m-%dT%H:%M:%SZ} {level.upper()} ocsp.responder: {message}"
+    else:
+        line = json.dumps({"logger": "ocsp.responder", "level": level, "timestamp": f"{now.isoformat()}Z", "message": message})
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _arguments() -> argparse.Namespace:

@@ -81,14 +81,23 @@ def refusal(status: int) -> Answer:
 
 
 _REFUSALS = {status: uncached(200, RESPONSE, ocsp_response.error(status)) for status in (MALFORMED_REQUEST, TRY_LATER, UNAUTHORIZED)}
-_TRY_LATER, _UNAUTHORIZED = refusal(TRY_LATER), refusal(UNAUTHORIZED)
+_MALFORMED, _TRY_LATER, _UNAUTHORIZED = refusal(MALFORMED_REQUEST), refusal(TRY_LATER), refusal(UNAUTHORIZED)
+
+OUTCOMES = ("good", "revoked", "unauthorized", "try_later", "malformed")  # the first two as a record's `final` is 0 or 1
+_UNKNOWN, _LATER, _FINAL = OUTCOMES.index("unauthorized"), OUTCOMES.index("try_later"), record.FINAL_AT
+_REFUSED = {MALFORMED_REQUEST: OUTCOMES.index("malformed"), UNAUTHORIZED: _UNKNOWN}  # what ocsp_request.read refuses with
+
+
+def no_counts() -> list[int]:
+    """A count for each of OUTCOMES."""
+    return [0] * len(OUTCOMES)
 
 
 class Desk:
-    """Answers OCSP requests about certificates of the `issuers`."""
+    """Answers OCSP requests about certificates of the `issuers`, and counts them in `counts` by their place in OUTCOMES."""
 
-    def __init__(self, issuers: Iterable[Issuer], get: Get) -> None:
-        self._get = get
+    def __init__(self, issuers: Iterable[Issuer], get: Get, counts: list[int]) -> None:
+        self._get, self._counts = get, counts
         self._named: dict[tuple[str, bytes, bytes], tuple[bytes, bool]] = {}  # CertID's beginning → (owner, SHA-256?)
         self._beginnings: dict[bytes, tuple[bytes, bool]] = {}  # the same, for requests in the form that nearly all have
         for issuer in issuers:
@@ -104,24 +113,34 @@ class Desk:
         found = self._beginnings.get(request[: -record.KEY])
         # It is positive and as short as can be, or this way is not for it.
         if found is None or not (0 < (first := request[-record.KEY]) < 0x80 or (first == 0 and request[1 - record.KEY] >= 0x80)):
-            return self._answer_unusual(request, now)
-        packed = self._get(request[-record.KEY :], found[0])
-        return _UNAUTHORIZED if packed is None else ready(packed, found[1], now)
-
-    def _answer_unusual(self, request: bytes, now: float) -> Answer:
-        try:
-            return self.about(ocsp_request.read(request), now)
-        except Refused as refused:
-            return refusal(refused.status)
-
-    def about(self, asked: Asked, now: float) -> Answer:
-        """The ready answer about the certificate that is asked for."""
-        key = record.serial_key(asked.serial)
-        found = self._named.get((asked.algorithm, asked.issuer_name_hash, asked.issuer_key_hash))
-        if key is None or found is None:
+            if not request.startswith(b"0"):  # no SEQUENCE: most of what is no request is known by that, for less than a good one costs
+                self._counts[_REFUSED[MALFORMED_REQUEST]] += 1
+                return _MALFORMED
+            try:
+                packed, second = self._find(ocsp_request.read(request))
+            except Refused as refused:
+                self._counts[_REFUSED[refused.status]] += 1
+                return refusal(refused.status)
+        else:
+            packed, second = self._get(request[-record.KEY :], found[0]), found[1]
+        if packed is None:
+            self._counts[_UNKNOWN] += 1
             return _UNAUTHORIZED
-        packed = self._get(key, found[0])
-        return _UNAUTHORIZED if packed is None else ready(packed, found[1], now)
+        answer = ready(packed, second, now)
+        self._counts[_LATER if answer is _TRY_LATER else packed[_FINAL]] += 1
+        return answer
+
+    def again(self, asked: Asked, now: float) -> Answer:
+        """The ready answer to a request that was counted before."""
+        packed, second = self._find(asked)
+        return _UNAUTHORIZED if packed is None else ready(packed, second, now)
+
+    def _find(self, asked: Asked) -> tuple[bytes | None, bool]:
+        """The record of the certificate that is asked for, and whether its second answer is wanted."""
+        found = self._named.get(asked[:3])
+        if found is None or (key := record.serial_key(asked.serial)) is None:
+            return None, False
+        return self._get(key, found[0]), found[1]
 
 
 def ready(packed: bytes, second: bool, now: float) -> Answer:

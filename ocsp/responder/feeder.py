@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from datetime import datetime
 from itertools import islice
 from typing import Any, cast
@@ -23,9 +25,13 @@ from django.db import connection, transaction
 from ca.pki.ocsp_request import SHA1, SHA256
 from ca.pki.ocsp_response import issuer_hashes
 from eventlog import head
+from eventlog.bulk import read_rows
 from eventlog.models import Cursor, Event
 
+from .. import heartbeats
+from ..answered import Adding
 from ..feed import CHANNEL
+from ..heartbeats import Heartbeat
 from ..models import Crl, Feed, Issuer, Response
 from . import record
 from .answers import ISSUERS, pack_issuers
@@ -35,6 +41,7 @@ from .store import Full, Store
 
 log = logging.getLogger(__name__)
 _PROJECTION, _REVOKED = "ocsp", "certificate.revoked"
+_UNSEEN = "WHERE position > %s AND position <= %s AND type = %s ORDER BY position LIMIT %s"
 _CHUNK = 2_000  # rows read at a time
 _EPOCH = {"postgresql": "floor(extract(epoch FROM {0}))::bigint", "sqlite": "CAST(strftime('%%s', {0}) AS integer)"}
 _KEPT = 3_600  # seconds that an answer stays in memory after its nextUpdate before the database is asked whether it still has it
@@ -68,8 +75,7 @@ class Feeder:
         self._go_to(_projected())
         self._revision = _revision()
         self.store, self._issuers, self._crls, self._left = Store.for_records(*_size()), set(), {}, {}
-        with transaction.atomic():  # or PostgreSQL would copy them all before the first comes
-            self._put(_responses("", []))
+        self._put(_responses("", []))
         self.look()
         return self.store
 
@@ -92,6 +98,11 @@ class Feeder:
         if self._full:
             raise self._full
 
+    @property
+    def position(self) -> int:
+        """Of the last event that was taken over."""
+        return self._position
+
     def sweep(self, now: float) -> None:
         """Forget some of the answers that ended long ago and that the database has no more. Called now and then."""
         keys = list(self.store.expired(int(now) - _KEPT, self._swept, _SWEPT))
@@ -105,9 +116,11 @@ class Feeder:
         """What the log calls revoked up to its `size`, whatever the tables say."""
         if size == self._position:
             return
-        revoked = Event.objects.filter(position__gt=self._position, position__lte=size, type=_REVOKED)
-        for serial in revoked.order_by("position").values_list("subject", flat=True).iterator(_CHUNK):
-            self.store.withdraw(bytes.fromhex(serial))
+        after = self._position
+        while rows := read_rows(Event, ("position", "subject"), _UNSEEN, [after, size, _REVOKED, _CHUNK]):
+            for _, serial in rows:
+                self.store.withdraw(bytes.fromhex(serial))
+            after = rows[-1][0]
         self._go_to(size)
 
     def _go_to(self, position: int) -> None:
@@ -120,7 +133,8 @@ class Feeder:
             self._put(_responses("WHERE revoked", []))
         self._put_left()
         if revision > self._revision:
-            self._put(_responses("WHERE revision > %s ORDER BY revoked DESC", [self._revision]))
+            for which in ("revoked", "NOT revoked"):  # not sorted, which takes too long for one statement if there are many
+                self._put(_responses(f"WHERE revision > %s AND {which}", [self._revision]))
             self._revision = revision
 
     def _put(self, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -144,7 +158,7 @@ class Feeder:
         return self._numbers.setdefault(issuer, len(self._numbers)) if found is None else found
 
     def _take_issuers(self) -> None:
-        names = set(Issuer.objects.values_list("name", flat=True))
+        names = {name for (name,) in read_rows(Issuer, ("name",), "")}
         if names == self._issuers:
             return
         rows = [(name, bytes(certificate)) for name, certificate in Issuer.objects.values_list("name", "certificate")]
@@ -158,7 +172,7 @@ class Feeder:
             self._issuers = names
 
     def _take_crls(self) -> None:
-        for issuer, shard, number in Crl.objects.values_list("issuer", "shard", "number"):
+        for issuer, shard, number in read_rows(Crl, ("issuer", "shard", "number"), ""):
             if self._crls.get((issuer, shard)) == number:
                 continue
             crl = Crl.objects.filter(issuer=issuer, shard=shard).first()
@@ -182,17 +196,20 @@ class Feeder:
 
 class Hints:
     """Redis's word that there is something new. Without Redis it is only a clock. Redis has a thread of its own, as nothing
-    bounds the time in which the name of its host is looked up."""
+    bounds the time in which the name of its host is looked up. The same thread says there what was `told`, and adds up what was
+    answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, adding: Adding) -> None:
+        self.adding = adding
         self._news = threading.Event()
+        self.told: Heartbeat | None = None
         self._listener: tuple[threading.Thread, threading.Event] | None = None  # with what tells it to end
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or as soon as there is a message."""
         if not self._listener:
             end = threading.Event()
-            self._listener = threading.Thread(target=_listen, args=(self._news, end), daemon=True), end
+            self._listener = threading.Thread(target=_listen, args=(self, self._news, end), daemon=True), end
             self._listener[0].start()
         self._news.wait(seconds)
         self._news.clear()
@@ -206,16 +223,21 @@ class Hints:
         self._listener = None
 
 
-def _listen(news: threading.Event, end: threading.Event) -> None:
-    """Set `news` with each message until `end` is set."""
-    away = False
+def _listen(hints: Hints, news: threading.Event, end: threading.Event) -> None:
+    """Set `news` with each message until `end` is set, and say now and then what the hints were told."""
+    away, next_beat = False, 0.0
     while not end.is_set():
         try:
-            with _subscribed() as pubsub:
+            with _client() as client, _subscribed(client) as pubsub:
                 away = False
                 while not end.is_set():
+                    if hints.told and time.monotonic() >= next_beat:
+                        next_beat = time.monotonic() + heartbeats.EVERY
+                        heartbeats.say(client, hints.told)
+                        hints.adding.add(client)
                     if pubsub.get_message(ignore_subscribe_messages=True, timeout=_LISTENED):
                         news.set()
+                hints.adding.add(client)
         except Exception as error:  # whatever it is, the next try may succeed
             if not away:
                 log.warning("Redis is away (%s): the database is looked at twice a second all the same", type(error).__name__)
@@ -223,8 +245,11 @@ def _listen(news: threading.Event, end: threading.Event) -> None:
             end.wait(_PAUSE)
 
 
-def _subscribed() -> redis.client.PubSub:
-    client = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=0.5, socket_timeout=0.5, retry=None)
+def _client() -> redis.Redis:
+    return redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=0.5, socket_timeout=0.5, retry=None)
+
+
+def _subscribed(client: redis.Redis) -> redis.client.PubSub:
     pubsub = client.pubsub()  # type: ignore[no-untyped-call]
     pubsub.subscribe(CHANNEL)
     return cast(redis.client.PubSub, pubsub)
@@ -232,19 +257,21 @@ def _subscribed() -> redis.client.PubSub:
 
 def _projected() -> int:
     """How far the log is in the tables."""
-    return Cursor.objects.filter(name=_PROJECTION).values_list("position", flat=True).first() or 0
+    rows = read_rows(Cursor, ("position",), "WHERE name = %s", [_PROJECTION])
+    return int(rows[0][0]) if rows else 0
 
 
 def _leaf(position: int) -> bytes | None:
     """The hash of that event, by which one log is told from another. None where there is none; b"" for the beginning."""
     if position == 0:
         return b""
-    found = Event.objects.filter(position=position).values_list("leaf_hash", flat=True).first()
-    return None if found is None else bytes(found)
+    rows = read_rows(Event, ("leaf_hash",), "WHERE position = %s", [position])
+    return bytes(rows[0][0]) if rows else None
 
 
 def _revision() -> int:
-    return Feed.objects.filter(id=1).values_list("revision", flat=True).first() or 0
+    rows = read_rows(Feed, ("revision",), "WHERE id = 1")
+    return int(rows[0][0]) if rows else 0
 
 
 def _size() -> tuple[int, int]:
@@ -258,10 +285,11 @@ def _size() -> tuple[int, int]:
 
 
 def _responses(where: str, parameters: list[Any]) -> Iterator[tuple[Any, ...]]:
-    """(serial, issuer, revoked, thisUpdate and nextUpdate in Unix seconds, both answers) of the rows `where`."""
+    """(serial, issuer, revoked, thisUpdate and nextUpdate in Unix seconds, both answers) of the rows `where`, as they come: on
+    PostgreSQL in a transaction, or it would copy all of them before the first; not on SQLite, where that would keep out all writers."""
     times = ", ".join(_EPOCH[connection.vendor].format(column) for column in ("this_update", "next_update"))
     table = Response._meta.db_table
-    with connection.chunked_cursor() as cursor:
+    with transaction.atomic() if connection.vendor == "postgresql" else nullcontext(), connection.chunked_cursor() as cursor:
         cursor.execute(f"SELECT serial, issuer, revoked, {times}, sha1, sha256 FROM {table} {where}", parameters)  # noqa: S608
         while rows := cursor.fetchmany(_CHUNK):
             yield from rows

@@ -18,26 +18,33 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import django
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
+from ..answered import Adding
+from ..heartbeats import Heartbeat
 from . import server
 from .http import Fresh
 from .server import Inherited
 from .store import Full, Store
+from .tally import Tally
 
 if TYPE_CHECKING:
+    from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQL
+
     from .feeder import Feeder, Hints
 
 log = logging.getLogger(__name__)
 _LOOK, _BREATH = 0.5, 0.02  # seconds from one look at the database to the next: at most, and at least
+_LOADING, _LOOKING = 60, 3  # seconds for one statement: a hung database is left that soon, as another may tell of revocations meanwhile
 _SWEEP = 5.0  # seconds between two looks at what has ended long ago
 _AGAIN = 1.0  # seconds until what failed is tried again
 _ASKED, _ANEW = 10.0, 60.0  # seconds until a successor is asked for again; until the first is that would have no more room
 _PR_SET_PDEATHSIG = 1
+_APPS = ["eventlog", "ca", "ocsp"]  # whose tables are read: the code of the others would cost each host some twenty megabytes
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -48,20 +55,25 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the master's
+    settings.INSTALLED_APPS = _APPS
     django.setup()
-    connection.settings_dict.get("OPTIONS", {}).pop("pool", None)  # its threads would not survive a fork
     from .feeder import Feeder, Hints
 
-    feeding = _Feeding(Feeder(), Hints())
+    _limit(_LOADING)
+    listeners = [socket.socket(fileno=each) for each in sockets]
+    tally = Tally(len(listeners))
+    feeding = _Feeding(Feeder(), Hints(Adding(tally.totals)), f"{socket.gethostname()}:{listeners[0].getsockname()[1]}")
     while not stopping and (store := feeding.load()) is None:
         time.sleep(_AGAIN)
     if stopping or store is None:
         return
-    servers = _Servers(store, Inherited([socket.socket(fileno=each) for each in sockets], lifeline, ready), feeding.hang_up)
+    _limit(_LOOKING)  # the connection is closed before the first fork
+    servers = _Servers(store, tally, Inherited(listeners, lifeline, ready), feeding.hang_up)
     gc.collect()
     gc.freeze()  # a collector that writes into every object would copy all pages that the servers share
     while servers.tend(again=not stopping):
         feeding.step()
+    feeding.hang_up()
 
 
 def _tie(lifeline: int) -> None:
@@ -72,11 +84,20 @@ def _tie(lifeline: int) -> None:
         os._exit(1)
 
 
-class _Feeding:
-    """Feeds the store step by step, and outlives every fault of the database and of Redis."""
+def _limit(seconds: int) -> None:
+    """Give up a PostgreSQL that takes longer for a statement, on connections that are made from now on."""
+    if connection.vendor == "postgresql":
+        from eventlog import patience  # only here: psycopg is not loaded where the database is a file
 
-    def __init__(self, feeder: Feeder, hints: Hints) -> None:
-        self._feeder, self._hints = feeder, hints
+        patience.limit(connection.settings_dict["OPTIONS"], seconds)
+
+
+class _Feeding:
+    """Feeds the store step by step, and outlives every fault of the database and of Redis. `name`: by which who watches the
+    responder knows it."""
+
+    def __init__(self, feeder: Feeder, hints: Hints, name: str) -> None:
+        self._feeder, self._hints, self._name = feeder, hints, name
         self._away, self._asked = False, ""  # why a successor was asked for
         self._next_ask = 0.0
         self._next_sweep = time.monotonic() + _SWEEP
@@ -116,13 +137,16 @@ class _Feeding:
         if self._away:
             log.warning("the database is back")
         self._away = False
+        self._hints.told = Heartbeat(self._name, time.time(), self._feeder.position)
         if self._feeder.store.crowded:
             self._ask("little room left")
 
     def hang_up(self) -> None:
-        """Close every connection, before a fork."""
+        """Close every connection and end their threads, before a fork."""
         self._hints.close()
         connection.close()
+        if connection.vendor == "postgresql":
+            cast("PostgreSQL", connection).close_pool()
 
     def _sweep(self) -> None:
         if time.monotonic() >= self._next_sweep:
@@ -151,6 +175,7 @@ class _Servers:
     """The forks, one for each socket. `before_fork` is called before each is made."""
 
     store: Store
+    tally: Tally
     inherited: Inherited
     before_fork: Callable[[], None]
     _running: dict[int, int] = field(default_factory=dict)  # process id → place of its socket
@@ -171,7 +196,8 @@ class _Servers:
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            server.run(self.store, self.inherited.sockets[place], self.inherited, lambda: _fresh(len(self.inherited.sockets)))
+            sockets = self.inherited.sockets
+            server.run(self.store, sockets[place], self.inherited, self.tally.row(place), lambda: _fresh(len(sockets)))
         self._running[pid] = place
 
     def _reap(self) -> None:

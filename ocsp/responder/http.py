@@ -22,12 +22,13 @@ from ca.pki import ocsp_request
 from ca.pki.ocsp_request import Asked, Refused
 
 from . import record
-from .answers import LONGEST_REQUEST, RESPONSE, Answer, Desk, Get, certificate, conditional, crl, decoded, http_date, uncached
+from .answers import LONGEST_REQUEST, RESPONSE, Answer, Desk, Get, certificate, conditional, crl, decoded, http_date, no_counts, uncached
 from .loop import BROKEN, READ, WRITE, Aside, Loop
 
 log = logging.getLogger(__name__)
 LONGEST_HEAD = 8192  # octets of request line and headers
 _READ = 4096  # octets taken from the network at a time, which bounds how many requests are read ahead
+_READ_ON = LONGEST_HEAD  # the same, where a request has begun: then too long a one is known at once
 _DROPPED = 1 << 18  # octets that are read and dropped after a fault, so that the client still gets to read which
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _LINE = re.compile(rb"(%b{1,32}) ([!-~]++) HTTP/1\.([01])" % _TOKEN)
@@ -76,11 +77,12 @@ class Request(NamedTuple):
 
 
 class Site:
-    """What all connections of a process share. `get` is Store.get; `desk` is replaced as issuers come; `fresh` gives the DER
-    answer to a request with a nonce, or None for the ready one; without `fresh` nonces are ignored."""
+    """What all connections of a process share. `get` is Store.get; `desk` is replaced as issuers come, `counts` stays; `fresh` gives the
+    DER answer to a request with a nonce, or None for the ready one; without `fresh` nonces are ignored."""
 
     def __init__(self, get: Get, limits: Limits, fresh: Fresh | None = None) -> None:
-        self.desk, self.get = Desk((), get), get
+        self.counts = no_counts()
+        self.desk, self.get = Desk((), get, self.counts), get
         self.limits, self.fresh = limits, fresh
         self.loop = Loop()
         self.connections: set[Connection] = set()
@@ -156,17 +158,17 @@ class Site:
         if self.fresh and answer.cacheable:  # only what is known is worth a signature
             asked = _question(request)
             if asked and asked.nonce is not None:
-                return self._fresh(self.fresh, asked, request)
+                return self._fresh(self.fresh, asked)
         return answer
 
-    async def _fresh(self, fresh: Fresh, asked: Asked, request: bytes) -> Answer:
+    async def _fresh(self, fresh: Fresh, asked: Asked) -> Answer:
         """After the wait the ready answer may be another."""
         body = None
         try:
             body = await fresh(asked)
         except Exception as error:  # its faults are not the client's
             log.error("no answer with a nonce could be made (%s)", type(error).__name__)
-        return uncached(200, RESPONSE, body) if body else self.desk.answer(request, time())
+        return uncached(200, RESPONSE, body) if body else self.desk.again(asked, time())
 
     def _crl(self, path: bytes, request: Request, now: float) -> Answer:
         packed = self.get(record.document_key(path), _DOCUMENTS)
@@ -244,7 +246,7 @@ class Connection:
         if event != READ:
             return self._unusual(event)
         try:
-            data = self._receive(_READ)
+            data = self._receive(_READ_ON if self._rest else _READ)
         except BlockingIOError:
             return None
         except OSError:

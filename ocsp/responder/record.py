@@ -15,7 +15,7 @@ KEY = 20  # octets: a serial, or the truncated hash of a document's name
 DOCUMENT, NOBODY = 0xFFFF, 0xFFFE  # in place of an issuer's number: a document; a certificate of an issuer not known yet
 _HEAD = struct.Struct("<20sH?xIIII8s8s")  # key, issuer, final, this and next update, lengths of both bodies, their ETags
 FACTS = struct.Struct("<IIII8s8s")  # all of it but key, issuer and final
-FACTS_AT, BODY_AT = 24, _HEAD.size
+FINAL_AT, FACTS_AT, BODY_AT = 22, 24, _HEAD.size
 
 
 class Record(NamedTuple):

@@ -40,12 +40,12 @@ class Inherited:
     ready: int
 
 
-def run(store: Store, listener: socket.socket, inherited: Inherited, fresh: Callable[[], Fresh | None]) -> NoReturn:
-    """Serve until SIGTERM, then end the process. `fresh` makes what answers requests with a nonce."""
+def run(store: Store, listener: socket.socket, inherited: Inherited, row: memoryview[int], fresh: Callable[[], Fresh | None]) -> NoReturn:
+    """Serve until SIGTERM, then end the process. `row` is for its counts; `fresh` makes what answers requests with a nonce."""
     status = 1
     try:
         site = Site(store.get, Limits(connections=min(Limits.connections, _descriptors() - _SPARE)), fresh())
-        server = Server(site, store, listener)
+        server = Server(site, store, listener, row)
         signal.signal(signal.SIGTERM, lambda *_: server.stop())
         site.loop.watch(inherited.lifeline, READ, lambda _: os._exit(0))
         server.listen()
@@ -59,11 +59,12 @@ def run(store: Store, listener: socket.socket, inherited: Inherited, fresh: Call
 
 
 class Server:
-    """Takes the clients of one listening socket, which others may listen on as well."""
+    """Takes the clients of one listening socket, which others may listen on as well, and writes what it counts into `row`."""
 
-    def __init__(self, site: Site, store: Store, listener: socket.socket, sweep: float = _SWEEP) -> None:
+    def __init__(self, site: Site, store: Store, listener: socket.socket, row: memoryview[int], sweep: float = _SWEEP) -> None:
         self._site, self._store, self._listener, self._pause = site, store, listener, sweep
-        self._issuers = b""
+        self._row, self._issuers = row, b""
+        site.counts[:] = row
         self._listening = self._stopping = False
         self._take_issuers()
 
@@ -85,10 +86,12 @@ class Server:
             self._turns(self._pause, lambda: self._stopping)
             self._take_issuers()
             self._site.sweep()
+            self._show_counts()
             if not self._listening:
                 self.listen()
         self._deafen()  # whoever has not been accepted is the next generation's
         self._drain()
+        self._show_counts()
 
     def _drain(self) -> None:
         self._site.drain()
@@ -122,7 +125,12 @@ class Server:
         """Give the site another desk if the store's issuers are others now."""
         packed = self._store.get(record.document_key(ISSUERS), record.owner(record.DOCUMENT)) or b""
         if packed != self._issuers:
-            self._site.desk, self._issuers = Desk(unpack_issuers(record.unpack(packed).first), self._store.get), packed
+            issuers = unpack_issuers(record.unpack(packed).first)
+            self._site.desk, self._issuers = Desk(issuers, self._store.get, self._site.counts), packed
+
+    def _show_counts(self) -> None:
+        for place, count in enumerate(self._site.counts):
+            self._row[place] = count
 
 
 def _descriptors() -> int:

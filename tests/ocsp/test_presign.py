@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from ca import keys
 from eventlog import clock
+from eventlog.models import Cursor
 from ocsp import feed, leases, presign, responses, tasks
 from ocsp.models import Crl, Response, Status
 from ocsp.responses import Answers
@@ -218,6 +219,18 @@ def ahead(by: timedelta, *serials: str) -> None:
 
 
 @pytest.mark.unjudged("rows changed by hand")
+def test_what_is_far_from_read_is_not_looked_through(issue: Issue, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readiness asks once a second, also where a million events were imported."""
+    first, second, _ = sorted(issue(3), key=lambda certificate: certificate.log_position)
+    follow()
+    Response.objects.all().delete()
+    Cursor.objects.filter(name="ocsp").update(position=first.log_position)
+    monkeypatch.setattr(presign, "RECENT", 1)
+    monkeypatch.setattr(presign, "turn", lambda _: (presign.FIRST, presign.FIRST))
+    assert {row.serial for row in presign.missing(now)} == {first.serial, second.serial}
+
+
+@pytest.mark.unjudged("rows changed by hand")
 def test_answers_of_a_time_to_come_are_made_anew(issue: Issue, now: datetime, sent: list[Any]) -> None:
     gone, far, near, sound = (each.serial for each in issue(4))
     log(now, revoked(gone))
@@ -367,7 +380,7 @@ def test_without_redis_a_revocation_is_only_logged(
     issue: Issue, now: datetime, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (certificate,) = issue()
-    monkeypatch.setattr(feed, "_local", feed.threading.local())
+    monkeypatch.setattr(feed, "client", feed.client.__wrapped__)  # not the one that this process already has
     monkeypatch.setattr(feed, "_silent_until", 0.0)
     settings.REDIS_URL = "unix:///nowhere/redis.sock"
 

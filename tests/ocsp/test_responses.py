@@ -133,6 +133,10 @@ def test_the_next_answers_are_due_between_a_quarter_and_half_of_the_time_evenly(
     assert all(40 < sum(6 + n * 0.3 <= hour < 6.3 + n * 0.3 for hour in hours) < 60 for n in range(20))
 
 
+def test_no_answer_becomes_older_than_four_days(now: datetime) -> None:
+    assert refresh_at("f" * 40, now, now + timedelta(days=10), None) == now + timedelta(days=3.5)
+
+
 def test_what_expires_before_is_not_signed_again(now: datetime) -> None:
     until = now + timedelta(hours=24)
     assert refresh_at("f" * 40, now, until, now + timedelta(hours=11)) == until

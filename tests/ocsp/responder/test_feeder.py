@@ -9,15 +9,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import redis
 from cryptography import x509
 from django.db import connection
 
 from eventlog.models import Cursor, Event
-from ocsp import feed
+from ocsp import answered, feed, heartbeats
+from ocsp.answered import Adding
+from ocsp.heartbeats import Heartbeat
 from ocsp.models import Crl, Feed, Response
 from ocsp.responder import feeder as feeding
 from ocsp.responder import record
-from ocsp.responder.answers import ISSUERS, unpack_issuers
+from ocsp.responder.answers import ISSUERS, OUTCOMES, no_counts, unpack_issuers
 from ocsp.responder.feeder import Feeder, Hints, Rewound
 from ocsp.responder.record import DOCUMENT, Record
 from ocsp.responder.store import Full
@@ -112,6 +115,20 @@ def test_new_rows_come_by_their_revision(feeder: Feeder, issue: Issue) -> None:
     assert held(feeder, other.serial) is None
     feeder.look()
     assert held(feeder, other.serial)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_rows_come_one_after_the_other(leaves: list[x509.Certificate]) -> None:
+    """Else the first of a million would take longer than a statement may."""
+    rows = feeding._responses("WHERE NOT revoked", [])
+    next(rows)
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT is_holdable FROM pg_cursors WHERE name LIKE '\\_django%'")  # a holdable one is a copy
+            assert cursor.fetchall() == [(False,)]
+    else:
+        assert not connection.in_atomic_block, "nobody else could write meanwhile"
+    assert len(list(rows)) == len(leaves) - 1
 
 
 def test_a_database_that_was_put_back_is_noticed(feeder: Feeder) -> None:
@@ -261,7 +278,7 @@ def test_a_name_server_that_does_not_answer_costs_no_look(monkeypatch: pytest.Mo
 
     settings.REDIS_URL = "redis://redis.example:6379/0"
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    hints, began = Hints(), time.monotonic()
+    hints, began = Hints(Adding(no_counts)), time.monotonic()
     hints.wait(0.2)
     hints.wait(0.2)
     hints.close()
@@ -270,8 +287,36 @@ def test_a_name_server_that_does_not_answer_costs_no_look(monkeypatch: pytest.Mo
     answer.set()
 
 
+def test_what_hints_are_told_is_said_in_redis() -> None:
+    hints, told = Hints(Adding(no_counts)), Heartbeat("here:80", 1000.0, 7)
+    try:
+        hints.told = told
+        for _ in range(100):
+            hints.wait(0.1)
+            if found := feed.client().hget(heartbeats.HASH, "here:80"):
+                break
+        assert heartbeats.read({"here:80": found}, 1001.0) == [told]
+    finally:
+        hints.close()
+
+
+def test_what_was_answered_is_added_up_and_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answered, "HASH", "quicklime:test-answered")
+    client, here = feed.client(), [1, 0, 0, 0, 0]
+    one, other = Adding(lambda: list(here)), Adding(lambda: [0, 0, 2, 0, 0])
+    for adding in (one, one, other):
+        adding.add(client)
+    assert client.hgetall(answered.HASH) == {name.encode(): b"%d" % count for name, count in zip(OUTCOMES, (1, 0, 2, 0, 0), strict=True)}
+    here[0] = 5
+    with pytest.raises(redis.RedisError):
+        one.add(redis.Redis(port=1))
+    one.add(client)
+    assert client.hget(answered.HASH, "good") == b"5"
+    client.delete(answered.HASH)
+
+
 def test_a_message_is_heard_at_once() -> None:
-    hints = Hints()
+    hints = Hints(Adding(no_counts))
     try:
         for _ in range(200):  # until it listens
             feed.client().publish(feed.CHANNEL, b"")

@@ -32,7 +32,7 @@ class Clock:
 class Failing:
     """A feeder that always ends with `error`."""
 
-    store = SimpleNamespace(crowded=False)
+    store, position = SimpleNamespace(crowded=False), 0
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -51,7 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def feeding(error: Exception, clock: Clock) -> _Feeding:
-    return _Feeding(cast(Feeder, Failing(error)), cast(Hints, SimpleNamespace(wait=clock.sleep)))
+    return _Feeding(cast(Feeder, Failing(error)), cast(Hints, SimpleNamespace(wait=clock.sleep)), "here:80")
 
 
 @pytest.mark.parametrize("error", [Rewound(), Full("the heap"), MemoryError()])

@@ -31,14 +31,15 @@ from ocsp.responder.loop import Loop
 from ocsp.responder.record import DOCUMENT, Record
 from ocsp.responder.server import Server
 from ocsp.responder.store import Store
+from ocsp.responder.tally import Tally
 
-NOW = int(time.time())
+NOW, LIFE = int(time.time()), 12 * 3600  # longer than any run of the tests
 OURS = Issuer(0, (b"n" * 20, b"k" * 20), (b"N" * 32, b"K" * 32))
 OTHER = Issuer(1, (b"o" * 20, b"q" * 20), (b"O" * 32, b"Q" * 32))
 UNAUTHORIZED, TRY_LATER, MALFORMED = (ocsp_response.error(status) for status in (6, 3, 1))
 # A serial whose requests' base64 has "/", "//" and "+" in it, one that is revoked, one withdrawn, one past its nextUpdate, a short one
-SERIAL, WITHDRAWN, OLD, SHORT = (
-    int.from_bytes(key.ljust(20, b"\x01"), "big") for key in (b"\x5f\xff\xff\xff\xbe\xfb\xef" * 2, b"w", b"o", b"\0s")
+SERIAL, REVOKED, WITHDRAWN, OLD, SHORT = (
+    int.from_bytes(key.ljust(20, b"\x01"), "big") for key in (b"\x5f\xff\xff\xff\xbe\xfb\xef" * 2, b"r", b"w", b"o", b"\0s")
 )
 
 
@@ -53,15 +54,15 @@ def held() -> Store:
     def put(serial: int, until: int, *both: bytes) -> None:
         key = record.serial_key(serial)
         assert key
-        store.put(Record(key, 0, False, NOW - 60, until, *both))
+        store.put(Record(key, 0, serial == REVOKED, NOW - 60, until, *both))
 
-    for serial in (SERIAL, SHORT):
-        put(serial, NOW + 1800, body(serial, SHA1), body(serial, SHA256))
-    put(WITHDRAWN, NOW + 1800, b"", b"")
+    for serial in (SERIAL, SHORT, REVOKED):
+        put(serial, NOW + LIFE, body(serial, SHA1), body(serial, SHA256))
+    put(WITHDRAWN, NOW + LIFE, b"", b"")
     put(OLD, NOW, b"past", b"past")
-    store.put(Record(record.document_key(b"/crl/issuing-1.crl"), DOCUMENT, False, NOW - 60, NOW + 1800, b"a CRL", b""))
+    store.put(Record(record.document_key(b"/crl/issuing-1.crl"), DOCUMENT, False, NOW - 60, NOW + LIFE, b"a CRL", b""))
     store.put(Record(record.document_key(b"/crl/issuing-1/3.crl"), DOCUMENT, False, NOW - 60, NOW - 1, b"an old CRL", b""))
-    store.put(Record(record.document_key(b"/crl/big.crl"), DOCUMENT, False, NOW - 60, NOW + 1800, BIG, b""))
+    store.put(Record(record.document_key(b"/crl/big.crl"), DOCUMENT, False, NOW - 60, NOW + LIFE, BIG, b""))
     store.put(Record(record.document_key(b"/issuers/root.der"), DOCUMENT, False, NOW - 60, NOW - 60, b"a certificate", b""))
     return store
 
@@ -75,11 +76,12 @@ class Served:
     def __init__(self, store: Store, limits: Limits, fresh: http.Fresh | None = None) -> None:
         self.site = Site(store.get, limits, fresh)
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.server = Server(self.site, store, self.listener, sweep=0.05)
-        self.site.desk = Desk([OURS, OTHER], store.get)
+        self.tally = Tally(2)
+        self.server = Server(self.site, store, self.listener, self.tally.row(1), sweep=0.05)
+        self.site.desk = Desk([OURS, OTHER], store.get, self.site.counts)
         self.port = self.listener.getsockname()[1]
         self.server.listen()
-        self._thread = threading.Thread(target=self.server.run)
+        self._thread = threading.Thread(target=self.server.run, daemon=True)  # a test that fails ends none
         self._thread.start()
 
     def close(self) -> None:
@@ -194,10 +196,10 @@ def test_headers_of_an_answer(served: Served) -> None:
         assert fields["Content-Type"] == "application/ocsp-response"
         assert before <= parsedate_to_datetime(fields["Date"]) <= datetime.now(UTC)
         assert parsedate_to_datetime(fields["Last-Modified"]).timestamp() == NOW - 60
-        assert parsedate_to_datetime(fields["Expires"]).timestamp() == NOW + 1800
+        assert parsedate_to_datetime(fields["Expires"]).timestamp() == NOW + LIFE
         age, *flags = fields["Cache-Control"].split(", ")
         assert flags == ["public", "no-transform", "must-revalidate"]
-        assert 0 < int(age.removeprefix("max-age=")) <= NOW + 1800 - before.timestamp()
+        assert 0 < int(age.removeprefix("max-age=")) <= NOW + LIFE - before.timestamp()
         assert fields["ETag"][0] == fields["ETag"][-1] == '"'
     assert once(served, post(asked())).fields["ETag"] != once(served, post(asked(algorithm=SHA256))).fields["ETag"]
 
@@ -531,16 +533,17 @@ def test_when_half_are_taken_silent_ones_go_soon(held: Store) -> None:
 
 def test_a_flood_of_unknown_serials_and_garbage_fills_nothing(served: Served) -> None:
     chance = random.Random(3)
-    pieces = [answers._minutes, answers._beginnings]
     with Client(served) as client:
         client.ask(post(asked()))
-        sizes, memory = [len(each) for each in pieces], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        minutes, beginnings, memory = set(answers._minutes), set(answers._beginnings), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = int(time.time()) // 60
         for _ in range(10_000):
             unknown = client.ask(post(asked(chance.getrandbits(150))))
             assert unknown.body == UNAUTHORIZED
         for _ in range(1_000):
             assert client.ask(post(chance.randbytes(90))).body == MALFORMED
-    assert [len(each) for each in pieces] == sizes
+    assert set(answers._minutes) - minutes <= set(range(began, int(time.time()) // 60 + 1)), "more than the clock's own, for Date"
+    assert set(answers._beginnings) == beginnings
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 4096
 
 
@@ -584,6 +587,38 @@ def test_whatever_fresh_raises_there_is_the_ready_answer(held: Store, awaited: b
         for data in (post(with_nonce(b"one")), get(escaped(with_nonce(b"two"))), post(asked())):
             assert client.ask(data).body == body(SERIAL, SHA1)
     served.close()
+
+
+def test_each_answer_is_counted_once_by_what_it_says(held: Store) -> None:
+    async def fresh(question: ocsp_request.Asked) -> bytes | None:
+        return b"fresh" if question.nonce == b"one" else None
+
+    for served in (Served(held, Limits()), Served(held, Limits(), fresh)):
+        with Client(served) as client:
+            for _ in range(2):  # the second time by the short way, where there is one
+                client.ask(post(asked()))
+                client.ask(get(escaped(asked(algorithm=SHA256))))
+                client.ask(post(asked(REVOKED)))
+                client.ask(post(asked(SERIAL + 1)))
+                client.ask(post(asked(WITHDRAWN)))
+                client.ask(post(asked(OLD)))
+                client.ask(post(b"garbage"))
+                client.ask(post(with_nonce(b"one")))
+                client.ask(post(with_nonce(b"two")))
+            client.ask(b"GET /crl/issuing-1.crl HTTP/1.1\r\nHost: x\r\n\r\n")
+        served.close()
+        expected = {"good": 8, "revoked": 2, "unauthorized": 2, "try_later": 4, "malformed": 2}
+        assert dict(zip(answers.OUTCOMES, served.tally.totals(), strict=True)) == expected
+        assert served.tally.row(0).tolist() == [0] * 5
+
+
+def test_a_server_goes_on_counting_from_its_row(held: Store) -> None:
+    tally = Tally(1)
+    tally.row(0)[0] = 7
+    site = Site(held.get, Limits())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Server(site, held, listener, tally.row(0))
+    assert site.counts == [7, 0, 0, 0, 0]
 
 
 def test_a_call_that_fails_holds_up_no_other_one() -> None:

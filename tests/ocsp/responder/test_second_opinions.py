@@ -1,22 +1,26 @@
-"""What others make of the answers: OpenSSL, GnuTLS, curl, and nginx that staples them."""
+"""What others make of the answers, whoever signs them: OpenSSL, GnuTLS, curl, and nginx that staples them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.ocsp import load_der_ocsp_response
 
-from ca import pipeline
+from ca import ocsp_signers, pipeline
 from ca.models import Certificate, Issuer, Request, Token
 from ocsp import presign
+from ocsp.models import Response
 from tests.material import csr, new_key
 from tests.ocsp.support import follow, log, revoked
 from tests.processes import eventually
@@ -33,16 +37,23 @@ def tool(name: str) -> str:
 
 
 def run(*command: str | Path) -> str:
-    done = subprocess.run([str(each) for each in command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([str(each) for each in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     return done.stdout + done.stderr
 
 
-@pytest.fixture
-def site(tmp_path: Path, token: Token, now: datetime, run_pipeline: object) -> Path:
-    """A directory with root.pem, issuer.pem, leaf.pem, chain.pem and leaf.key of localhost."""
+@pytest.fixture(params=["issuer", "delegated"])
+def site(
+    request: pytest.FixtureRequest, tmp_path: Path, token: Token, now: datetime, run_pipeline: Callable[[], None], settings: Any
+) -> Path:
+    """A directory with root.pem, issuer.pem, leaf.pem, chain.pem and leaf.key of localhost, whose answers the issuer signs, or
+    its delegate."""
+    settings.OCSP_SIGNERS = {"*": request.param}
+    ocsp_signers.tend(now)
+    run_pipeline()
+    follow()
     key = new_key()
     (asked,) = pipeline.submit(token, [pipeline.Submission(csr=csr("localhost", key=key))], now)
-    run_pipeline()  # type: ignore[operator]
+    run_pipeline()
     assert isinstance(asked, Request)
     follow()
     leaf = Certificate.objects.get(request=asked.id)
@@ -56,7 +67,14 @@ def site(tmp_path: Path, token: Token, now: datetime, run_pipeline: object) -> P
         (tmp_path / f"{name}.pem").write_bytes(pem)
     (tmp_path / "chain.pem").write_bytes(pems["leaf"] + pems["issuer"])
     (tmp_path / "leaf.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    _assert_signed_by(request.param)
     return tmp_path
+
+
+def _assert_signed_by(who: str) -> None:
+    row = Response.objects.get()
+    for answer in (row.sha1, row.sha256):
+        assert len(load_der_ocsp_response(bytes(answer)).certificates) == (who == "delegated")
 
 
 @pytest.fixture
@@ -72,22 +90,25 @@ def revoke(site: Path, now: datetime) -> None:
     presign.sign_due(now, now)
 
 
-@pytest.mark.parametrize("digest", ["-sha1", "-sha256"])
-@pytest.mark.parametrize("nonce", ["-no_nonce", "-nonce"])
-def test_openssl(running: Responder, site: Path, now: datetime, digest: str, nonce: str) -> None:
-    openssl = tool("openssl")
+def test_openssl(running: Responder, site: Path, now: datetime) -> None:
+    openssl, every = tool("openssl"), list(product(("-sha1", "-sha256"), ("-no_nonce", "-nonce")))
 
-    def ask() -> str:
+    def ask(options: tuple[str, str]) -> str:
         certificates = ("-CAfile", site / "root.pem", "-verify_other", site / "issuer.pem", "-issuer", site / "issuer.pem")
-        return run(openssl, "ocsp", "-url", f"{running.url}/ocsp", *certificates, digest, nonce, "-cert", site / "leaf.pem")
+        return run(openssl, "ocsp", "-url", f"{running.url}/ocsp", *certificates, *options, "-cert", site / "leaf.pem")
 
-    answer = ask()
-    assert "Response verify OK" in answer, answer
-    assert "leaf.pem: good" in answer
-    assert "ERROR" not in answer
+    for options in every:
+        answer = ask(options)
+        assert "Response verify OK" in answer, (options, answer)
+        assert "leaf.pem: good" in answer, (options, answer)
+        assert "ERROR" not in answer, (options, answer)
     revoke(site, now)
-    eventually(lambda: "leaf.pem: revoked" in ask(), 10)
-    assert "Reason: keyCompromise" in ask()
+    eventually(lambda: "leaf.pem: revoked" in ask(every[0]), 10)
+    for options in every:
+        answer = ask(options)
+        assert "Response verify OK" in answer, (options, answer)
+        assert "leaf.pem: revoked" in answer, (options, answer)
+        assert "Reason: keyCompromise" in answer, (options, answer)
 
 
 def test_gnutls(running: Responder, site: Path, now: datetime) -> None:
@@ -129,20 +150,30 @@ def stapling(site: Path, responder_url: str) -> Iterator[int]:
         process.wait(20)
 
 
-def test_nginx_staples_it_and_curl_believes_it(running: Responder, site: Path, now: datetime) -> None:
-    curl = tool("curl")
+def test_nginx_staples_it_and_curl_and_openssl_believe_it(running: Responder, site: Path, now: datetime) -> None:
+    curl, openssl = tool("curl"), tool("openssl")
 
     def ask(port: int) -> str:
         root = ("--cacert", site / "root.pem")
         return run(curl, "-sv", "--cert-status", *root, "--resolve", f"localhost:{port}:127.0.0.1", f"https://localhost:{port}/")
 
+    def shake_hands(port: int) -> str:
+        return run(
+            openssl, "s_client", "-status", "-connect", f"127.0.0.1:{port}", "-servername", "localhost", "-CAfile", site / "root.pem"
+        )
+
     with stapling(site, running.url) as port:
         eventually(lambda: "the page" in (answer := ask(port)) and "SSL certificate status: good (0)" in answer, 20)
+        answer = shake_hands(port)
+        assert "OCSP Response Status: successful (0x0)" in answer, answer
+        assert "Cert Status: good" in answer
+        assert "Verify return code: 0 (ok)" in answer
     revoke(site, now)
     leaf, issuer = (x509.load_pem_x509_certificate((site / f"{name}.pem").read_bytes()) for name in ("leaf", "issuer"))
     eventually(lambda: running.status(request(leaf, issuer)) == "revoked", 10)
     with stapling(site, running.url) as port:
         eventually(lambda: ask(port) and 'certificate status "revoked" in the OCSP response' in (site / "nginx.log").read_text(), 20)
-        answer = ask(port)
+        answer, without = ask(port), shake_hands(port)
     assert "No OCSP response received" in answer  # nginx staples good ones only
     assert "the page" not in answer
+    assert "OCSP response: no response sent" in without

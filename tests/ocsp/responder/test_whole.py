@@ -12,16 +12,25 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from django.db import connection
 
 from ca import hierarchy
 from ocsp import presign
 from ocsp.models import Feed, Response
+from quicklime_site import measuring
 from tests.ocsp.support import Issue, follow, log, revoked
 from tests.processes import eventually
 
-from .support import SHA1, SHA256, Responder, alive, cert_id, request, responder
+from .support import SHA1, SHA256, Responder, alive, cert_id, escaped, request, responder, status_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
+
+
+def told() -> int:
+    """How many answers were good, as /metrics says it."""
+    samples = [each for metric in measuring.shared().metrics() for each in metric.samples]
+    good = [each.value for each in samples if (each.name, each.labels) == ("quicklime_ocsp_responses_total", {"outcome": "good"})]
+    return int(sum(good))
 
 
 def test_it_answers_for_both_hashes_by_get_and_post(running: Responder, leaves: list[x509.Certificate], issuer: x509.Certificate) -> None:
@@ -73,22 +82,23 @@ def test_a_new_certificate_and_the_next_issuer_are_known(running: Responder, iss
 def test_a_graceful_restart_drops_no_request(
     tmp_path: Path, leaves: list[x509.Certificate], issuer: x509.Certificate, processes: int
 ) -> None:
+    before_all = told()
     with responder(tmp_path, processes) as running:
         asked, stop, answers, failed = request(leaves[0], issuer), threading.Event(), [], []
 
         def load(keep: bool) -> None:
-            connection = HTTPConnection("127.0.0.1", running.port, timeout=20)
+            client = HTTPConnection("127.0.0.1", running.port, timeout=20)
             while not stop.is_set():
                 try:
-                    connection.request("POST", "/ocsp", asked, {"Content-Type": "application/ocsp-request"})
-                    response = connection.getresponse()
+                    client.request("POST", "/ocsp", asked, {"Content-Type": "application/ocsp-request"})
+                    response = client.getresponse()
                     answers.append((response.status, response.read()))
                     if not keep or response.will_close:
-                        connection.close()
+                        client.close()
                 except (OSError, HTTPException) as error:
                     failed.append(error)
-                    connection.close()
-            connection.close()
+                    client.close()
+            client.close()
 
         threads = [threading.Thread(target=load, args=(number % 2 == 0,)) for number in range(6)]
         for thread in threads:
@@ -103,6 +113,9 @@ def test_a_graceful_restart_drops_no_request(
             thread.join()
         assert failed == []
         assert len(set(answers)) == 1
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(6) == 0
+    assert told() == before_all + len(answers), "each generation adds its last counts before it ends"
 
 
 def test_a_server_that_dies_is_started_again_on_its_socket(
@@ -133,14 +146,22 @@ def test_nothing_outlives_the_master(running: Responder) -> None:
     eventually(lambda: not any(map(alive, processes[1:])), 5)
 
 
-def test_an_orderly_end_takes_no_time_and_answers_what_is_under_way(running: Responder) -> None:
-    connection = HTTPConnection("127.0.0.1", running.port, timeout=20)
-    connection.request("GET", "/livez")
-    assert connection.getresponse().read() == b"ok\n"  # and stays connected
+def test_an_orderly_end_takes_no_time_and_answers_what_is_under_way(
+    running: Responder, leaves: list[x509.Certificate], issuer: x509.Certificate
+) -> None:
+    before = told()
+    silent, asking = (HTTPConnection("127.0.0.1", running.port, timeout=20) for _ in range(2))
+    for connected in (silent, asking):
+        connected.request("GET", "/livez")
+        assert connected.getresponse().read() == b"ok\n"  # and stays connected
     running.process.send_signal(signal.SIGTERM)
+    asking.request("GET", escaped(request(leaves[0], issuer)))
+    assert status_of(asking.getresponse().read()) == "good"
     assert running.process.wait(6) == 0  # a silent client is not waited for
-    connection.close()
+    silent.close()
+    asking.close()
     assert running.said == ""
+    assert told() == before + 1, "it is counted as well"
 
 
 def test_redis_away_costs_half_a_second(tmp_path: Path, leaves: list[x509.Certificate], issuer: x509.Certificate, now: datetime) -> None:
@@ -151,3 +172,27 @@ def test_redis_away_costs_half_a_second(tmp_path: Path, leaves: list[x509.Certif
         eventually(lambda: running.status(request(leaves[0], issuer)) == "try_later", 5)
         assert time.monotonic() - began < 1
         assert running.said.count("Redis is away") == 1
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="a file answers or fails")
+def test_a_session_that_hangs_is_left_while_others_revoke(
+    tmp_path: Path, leaves: list[x509.Certificate], issuer: x509.Certificate, now: datetime
+) -> None:
+    with responder(tmp_path, PGAPPNAME="a responder's") as running:
+        assert running.status(request(leaves[0], issuer)) == "good"
+        eventually(lambda: _sessions("a responder's"), 5)
+        (session,) = _sessions("a responder's")
+        os.kill(session, signal.SIGSTOP)
+        try:
+            log(now, revoked(f"{leaves[0].serial_number:040x}"))
+            eventually(lambda: running.status(request(leaves[0], issuer)) == "try_later", 10)
+            assert running.said.count("the database is away") == 1
+            eventually(lambda: running.said.count("the database is back") == 1, 5)
+        finally:
+            os.kill(session, signal.SIGCONT)
+
+
+def _sessions(application: str) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pid FROM pg_stat_activity WHERE application_name = %s", [application])
+        return [pid for (pid,) in cursor.fetchall()]
