@@ -17,7 +17,7 @@ from math import log2
 from uuid import UUID
 
 _DOMAIN = b"quicklime-revocation-v1\0"
-_PASSWORD_DOMAIN = b"quicklime-challenge-password-v1\0"
+_PASSWORD_DOMAIN, _ATTESTATION_DOMAIN = b"quicklime-challenge-password-v1\0", b"quicklime-tls-renewal-v1\0"
 STRONG = 100  # bits, by `estimated_bits`
 _BYTES = 25  # 200 bits: 40 base32 characters without padding, eight groups of five
 
@@ -51,6 +51,11 @@ def password_hash(key: bytes, request: UUID, password: str) -> bytes:
     passwords at home, over the request's id too, so that it shows nobody who used one twice. Unlike the secret, a password
     is compared as it is written."""
     return hmac.digest(key, _PASSWORD_DOMAIN + request.bytes + password.encode("utf-8", "surrogatepass"), "sha256")
+
+
+def attestation(key: bytes, statement: bytes) -> bytes:
+    """HMAC-SHA-256 under the server's revocation `key`: that the door saw the caller prove what `statement`, a renewal's, would prove."""
+    return hmac.digest(key, _ATTESTATION_DOMAIN + statement, "sha256")
 
 
 def new_renewal_challenge() -> bytes:

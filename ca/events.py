@@ -57,9 +57,10 @@ class IssuerActivated(Event):
 @dataclass(frozen=True)
 class TokenCreated(Event):
     """An API token exists. `hash` is the hex SHA-256 of the token; lists are scopes, see ca.models.Token.
-    `expires_at` RFC 3339 UTC or None; `by` who made it."""
+    `expires_at` RFC 3339 UTC or None; `approval` whether what it asks for waits for an approver, of ca.policy.APPROVALS; `by` who
+    made it."""
 
-    schema: ClassVar[str] = "quicklime/token.created/1-0-0"
+    schema: ClassVar[str] = "quicklime/token.created/1-0-1"
     token: str
     hash: str
     label: str
@@ -72,6 +73,7 @@ class TokenCreated(Event):
     uris: list[str]
     ips: list[str]
     expires_at: str | None
+    approval: str
     by: str
 
     def subject(self) -> str:
@@ -284,6 +286,57 @@ class RequestRejected(Event):
     code: str
     detail: str
     where: str
+
+    def subject(self) -> str:
+        return self.request
+
+
+@dataclass(frozen=True)
+class ApprovalRequested(Event):
+    """A request that keeps every rule waits for an approver until `decide_by`, RFC 3339 UTC. `asked` is the hex SHA-256 of all that was
+    asked for (ca.approvals.digest), `cause` "profile" or "token": which of them wants it. `names` as in certificate.issued."""
+
+    schema: ClassVar[str] = "quicklime/approval.requested/1-0-0"
+    request: str
+    asked: str
+    cause: str
+    token: str
+    owner: str
+    profile: str
+    service: str
+    node: str
+    names: list[str]
+    spki_sha256: str
+    replaces: str | None
+    decide_by: str
+
+    def subject(self) -> str:
+        return self.request
+
+
+@dataclass(frozen=True)
+class ApprovalGranted(Event):
+    """`by`, who is not the requester, approved exactly what `asked` is the hash of."""
+
+    schema: ClassVar[str] = "quicklime/approval.granted/1-0-0"
+    request: str
+    asked: str
+    by: str
+    why: str
+
+    def subject(self) -> str:
+        return self.request
+
+
+@dataclass(frozen=True)
+class ApprovalRefused(Event):
+    """`by`, who is not the requester, refused it; the request is rejected in the same commit."""
+
+    schema: ClassVar[str] = "quicklime/approval.refused/1-0-0"
+    request: str
+    asked: str
+    by: str
+    why: str
 
     def subject(self) -> str:
         return self.request

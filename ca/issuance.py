@@ -29,10 +29,10 @@ from eventlog import clock, fence
 from eventlog.append import NewEvent, append, last_time
 from eventlog.bulk import places, read_rows, update_rows
 
-from . import challenges, keys, renewal, shapes, tokens, wakeups
+from . import approvals, challenges, keys, policy, renewal, shapes, tokens, wakeups
 from .crash import point
 from .errors import Problem
-from .events import CertificateIssued, IssuanceIntended, IssuanceOrphaned, RequestRejected
+from .events import ApprovalRequested, CertificateIssued, IssuanceIntended, IssuanceOrphaned, RequestRejected
 from .models import Activation, BlockedKey, Intent, Issuer, Request, State, Token
 from .pki import crl, leaf
 from .pki import csr as csr_rules
@@ -65,13 +65,14 @@ def validate(batch: UUID, now: datetime) -> int:
     """Claim up to BATCH waiting requests for `batch`, fix what each will be, and announce it in the log. Returns how many
     were claimed. Raises LogBehind, ClockBehind or ClockApart, with nothing claimed, while this host must not issue."""
     with transaction.atomic():
-        rows = _waiting("profile", "service", "node", "not_after", "issuer", "names_as_before", *_RENEWED)
+        rows = _waiting("issuer", *_ASKED, *_RENEWED)
         if not rows:
             return 0
         fence.check()
         _check_clock(now, last_time())
         events = _validated(rows, now)
         _store(rows, {"batch": batch, "updated_at": now}, "serial", "issuer", "tbs", "fixed", "error")
+        _set_time_to_decide(rows, now)
         point("intent.before_commit")
         append(events, now)
         _announce_on_commit(rows)
@@ -81,9 +82,9 @@ def validate(batch: UUID, now: datetime) -> int:
 
 def sign(batch: UUID, now: datetime) -> None:
     """Sign exactly what validate fixed, for those whose token still permits it and whose key was not blocked since; a renewal
-    only if it is proven, and what it replaces was not revoked since."""
+    only if it is proven, and what it replaces was not revoked since; what needs an approver's word only if the log has it."""
     with transaction.atomic():
-        rows = _turn(batch, State.VALIDATED, "serial", "issuer", "tbs", "fixed", "updated_at", *_RENEWED)
+        rows = _turn(batch, State.VALIDATED, "serial", "issuer", "tbs", "fixed", "updated_at", *_ASKED, *_RENEWED)
         if not rows:
             return
         fence.check()
@@ -207,9 +208,17 @@ def _store(rows: Sequence[Row], same: Mapping[str, Any], *columns: str) -> None:
 
 
 def _announce_on_commit(rows: Iterable[Row]) -> None:
-    done = [row.id for row in rows if row.state in (State.ISSUED, State.REJECTED)]
+    done = [row for row in rows if row.state in (State.ISSUED, State.REJECTED, State.AWAITING)]
     if done:
-        transaction.on_commit(lambda: wakeups.announce_done(done))
+        transaction.on_commit(lambda: _announce(done))
+
+
+def _announce(done: Sequence[Row]) -> None:
+    wakeups.announce_done(row.id for row in done)
+    if log.isEnabledFor(logging.INFO):
+        issued = {str(row.id): row.serial for row in done if row.state == State.ISSUED}
+        rejected = {str(row.id): row.error["code"] for row in done if row.error}
+        log.info("finished", extra={"issued": issued, "rejected": rejected})
 
 
 def _reject(row: Row, problem: Problem) -> NewEvent:
@@ -230,17 +239,20 @@ class _Desk:
     olds: dict[str, Old]
     blocked: dict[bytes, str]
     site: Site
+    words: dict[UUID, approvals.Word]
 
     @classmethod
     def of(cls, rows: Sequence[Row], parsed: Iterable[ParsedCSR | Problem]) -> _Desk:
         olds = _olds(rows)
         spkis = {csr.spki_sha256 for csr in parsed if isinstance(csr, ParsedCSR)} | _keys_of(olds)
-        return cls(_tokens(rows), active_issuers(), olds, _blocked(spkis), site())
+        live, here = _tokens(rows), site()
+        words = approvals.words([row.id for row in rows if _approval_cause(row, live, here)])
+        return cls(live, active_issuers(), olds, _blocked(spkis), here, words)
 
 
 def site() -> Site:
     """What this CA issues for at all, from the settings."""
-    return Site(zones=settings.ZONES, ip_ranges=settings.IP_RANGES, trust_domains=settings.SPIFFE_TRUST_DOMAINS)
+    return Site(settings.ZONES, settings.IP_RANGES, settings.SPIFFE_TRUST_DOMAINS, settings.APPROVAL)
 
 
 def active_issuers() -> dict[str, IssuerFacts]:
@@ -274,6 +286,7 @@ def _check_blocked(spki_sha256: bytes, blocked: Mapping[bytes, str]) -> None:
 
 # --- renewals, before the key is used as at the door
 
+_ASKED = ("profile", "service", "node", "not_after", "names_as_before")  # with _RENEWED all that approvals.digest covers
 _RENEWED = ("csr", "created_at", "replaces", "renewal_proof", "csr_sha256")
 
 
@@ -290,7 +303,7 @@ def _renewable(row: Row, serial: str, olds: Mapping[str, Old], blocked: Mapping[
     """What the row replaces, `serial`, if its proof holds, and it may be replaced even now. Late is who asked late, not who
     waited long. Raises Problem."""
     proof = Proof(serial, bytes(row.renewal_proof or b""), bytes(row.csr_sha256 or sha256(row.csr).digest()))
-    old = renewal.entitled(proof, olds.get(serial), row.owner)
+    old = renewal.entitled_still(proof, olds.get(serial), row.owner)
     if old.spki_sha256 in blocked:
         raise Problem("keyBlocked", f"the key that made the proof is blocked ({blocked[old.spki_sha256]})", "proof")
     renewal.check_renewable(old, row.created_at or now)
@@ -300,7 +313,7 @@ def _renewable(row: Row, serial: str, olds: Mapping[str, Old], blocked: Mapping[
 def _validated(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
     parsed = [_parsed(row) for row in rows]
     desk = _Desk.of(rows, parsed)
-    return [_validate_one(row, csr, desk, now) for row, csr in zip(rows, parsed, strict=True)]
+    return list(filter(None, (_validate_one(row, csr, desk, now) for row, csr in zip(rows, parsed, strict=True))))
 
 
 def _parsed(row: Row) -> ParsedCSR | Problem:
@@ -313,11 +326,14 @@ def _parsed(row: Row) -> ParsedCSR | Problem:
         return _our_fault(row)
 
 
-def _validate_one(row: Row, csr: ParsedCSR | Problem, desk: _Desk, now: datetime) -> NewEvent:
+def _validate_one(row: Row, csr: ParsedCSR | Problem, desk: _Desk, now: datetime) -> NewEvent | None:
     try:
         if isinstance(csr, Problem):
             raise csr
-        return _fix(row, _plan(row, csr, desk, now), csr, now)
+        plan = _plan(row, csr, desk, now)
+        if _must_wait(row, desk):
+            return _wait(row, plan, csr, desk, now)
+        return _fix(row, plan, csr, now)
     except Violation as violation:
         return _reject(row, Problem.from_violation(violation))
     except Problem as problem:
@@ -326,6 +342,61 @@ def _validate_one(row: Row, csr: ParsedCSR | Problem, desk: _Desk, now: datetime
         raise
     except Exception:
         return _reject(row, _our_fault(row))
+
+
+# --- approval, where the key is used as well as before it
+
+
+def _approval_cause(row: Row, live: Mapping[str, Token], here: Site) -> str:
+    token = live.get(row.token)
+    return policy.approval_cause(row.profile, token.approval if token else policy.AS_PROFILE, here)
+
+
+def _must_wait(row: Row, desk: _Desk) -> bool:
+    """Whether nobody has decided about it yet. Raises Problem where the row is not what was approved."""
+    if not _approval_cause(row, desk.tokens, desk.site):
+        return False
+    word = desk.words.get(row.id)
+    if word is None or word.granted is None:
+        return True
+    approvals.check_granted(row, word)
+    return False
+
+
+def _wait(row: Row, plan: LeafPlan, csr: ParsedCSR, desk: _Desk, now: datetime) -> NewEvent | None:
+    """None for a row that was set back by hand: approval is asked for once."""
+    row.state = State.AWAITING
+    if row.id in desk.words:
+        return None
+    cause = _approval_cause(row, desk.tokens, desk.site)
+    return ApprovalRequested(
+        request=str(row.id), asked=approvals.digest(row).hex(), cause=cause, token=row.token, owner=row.owner, profile=row.profile,
+        service=row.service, node=row.node, names=[str(name) for name in plan.names], spki_sha256=csr.spki_sha256.hex(),
+        replaces=row.replaces, decide_by=_text(now + settings.APPROVAL_TIME),
+    ).new()  # fmt: skip
+
+
+def _set_time_to_decide(rows: Iterable[Row], now: datetime) -> None:
+    waiting = [row.id for row in rows if row.state == State.AWAITING]
+    if waiting:
+        Request.objects.filter(id__in=waiting).update(decide_by=(now + settings.APPROVAL_TIME).replace(microsecond=0))
+
+
+def verdict(request: Request, now: datetime) -> Decision | Problem:
+    """What every rule says of a request at this moment, for who is to decide about it: what would be certified, or the first rule that
+    is broken. Changes nothing."""
+    row = Row(**{name: getattr(request, name) for name in ("id", "token", "owner", "state", "issuer", *_ASKED, *_RENEWED)})
+    try:
+        csr = _parsed(row)
+        if isinstance(csr, Problem):
+            return csr
+        desk = _Desk.of([row], [csr])
+        decision = _decided(row, csr, desk, now)
+        _check_blocked(csr.spki_sha256, desk.blocked)
+        within_issuer(decision, _issuer(row, desk))
+    except Problem as problem:
+        return problem
+    return decision
 
 
 def _our_fault(row: Row) -> Problem:
@@ -441,11 +512,16 @@ def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
     live, olds = _tokens(rows), _olds(rows)
     blocked = _blocked({_spki_sha256(row) for row in rows} | _keys_of(olds))
     intents = _intents([row.serial for row in rows])
+    here = site()
+    needed = {row.id for row in rows if _approval_cause(row, live, here)}
+    words = approvals.words(needed)
     events: list[NewEvent] = []
     for row in rows:
         try:
             _live(live.get(row.token), now)
             _as_intended(row, intents)
+            if row.id in needed:
+                approvals.check_granted(row, words.get(row.id))
             _check_blocked(_spki_sha256(row), blocked)
             if row.replaces:
                 _renewable(row, row.replaces, olds, blocked, now)

@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from django.conf import settings
 
+from . import measures
 from .pki import keycheck, pkcs8
 from .pki.leaf import SIGNATURE_ALGORITHMS
 from .pki.violations import Violation
@@ -162,6 +163,7 @@ def ocsp_signer(issuer: str) -> Signer:
     try:
         found = path.stat()
     except OSError as error:
+        measures.KEY_FAULTS.labels(path.stem).inc()
         raise _unreadable(path, error) from None
     return _ocsp_signer(path, found.st_ino, found.st_mtime_ns)
 
@@ -232,6 +234,14 @@ def _file(stem: str) -> Path:
 
 
 def _unseal(path: Path) -> PrivateKey:
+    try:
+        return _opened(path)
+    except KeyFault:
+        measures.KEY_FAULTS.labels(path.stem).inc()
+        raise
+
+
+def _opened(path: Path) -> PrivateKey:
     if settings.ROLE == "web":
         raise KeyFault(f"{path} is not for the web process (QUICKLIME_ROLE=web), which opens no CA or log key")
     sealed, passphrase = _read_private(path), _passphrase()

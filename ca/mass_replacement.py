@@ -85,14 +85,19 @@ def _warnings(selection: Selection, now: datetime) -> list[str]:
     return found
 
 
-def order(selection: Selection, deadline: datetime, reason: str, why: str, by: str, now: datetime) -> str:
-    """Say in the log what is to be replaced before `deadline`, whole seconds; the order's id, for `mark`. Raises Problem for a
-    deadline out of bounds, and for a reason that an operator may not give or that bears no delay."""
+def check(deadline: datetime, reason: str, now: datetime) -> None:
+    """Raise Problem for a deadline that an order given at `now` may not have, or a reason that bears no delay."""
     if not SHORTEST <= deadline - now <= LONGEST:
         raise Problem("deadlineForbidden", f"a deadline is {SHORTEST} to {LONGEST} ahead: nodes look in once an hour", "deadline")
     if reason == KEY_COMPROMISE:
         raise Problem("reasonForbidden", "a compromised key is revoked at once: manage.py revoke_certificates", "reason")
     revocation.check_reason(reason, "operator")
+
+
+def order(selection: Selection, deadline: datetime, reason: str, why: str, by: str, now: datetime) -> str:
+    """Say in the log what is to be replaced before `deadline`, whole seconds; the order's id, for `mark`. Raises Problem
+    as `check` does."""
+    check(deadline, reason, now)
     order_id = secrets.token_hex(8)
     ordered = ReplacementOrdered(
         order=order_id, selection=selection.as_data(), selected=_meant(selection, now).count(),

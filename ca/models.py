@@ -1,7 +1,7 @@
 """The tables of ca.
 
 Request is the queue of truth: what was accepted, and how far the pipeline came. CheckIn is what nodes say, Shape a cache. The
-others (Issuer, Activation, Token, Intent, Certificate, CertificateName, BlockedKey, Replacement) are a projection of the log and
+others (Issuer, Activation, Token, Intent, Certificate, CertificateName, BlockedKey, Replacement, Approval) are a projection of the log and
 hold nothing that replay cannot rebuild; only `ca.projections` writes them. No foreign keys: rows refer by serial, request id,
 token id or issuer name.
 """
@@ -12,14 +12,16 @@ import uuid
 from datetime import datetime
 
 from django.db import models
+from django.db.models.functions import Coalesce
 
-from .policy import Grant
+from .policy import APPROVALS, Grant
 
 
 class State(models.TextChoices):
     """Where a request stands. Later states need the earlier ones; issued and rejected end it."""
 
     RECEIVED = "received"
+    AWAITING = "awaiting_approval"  # every rule is kept, and a person is to decide; then RECEIVED again, or REJECTED
     VALIDATED = "validated"
     SIGNED = "signed"
     CHALLENGED = "challenged"
@@ -37,12 +39,17 @@ class RequestQuerySet(models.QuerySet["Request"]):
         """Unfinished, and untouched since `before`."""
         return self.filter(state__in=UNFINISHED, updated_at__lt=before)
 
+    def with_since(self) -> RequestQuerySet:
+        """Each with `since`, when it was accepted, or approved: what an approver took to decide is no delay."""
+        decided = Approval.objects.filter(request=models.OuterRef("id")).values("decided_at")
+        return self.annotate(since=Coalesce(models.Subquery(decided), "created_at"))
+
 
 class Request(models.Model):
     """One accepted signing request. `id` is time-ordered (UUID version 7), so id order is arrival order."""
 
     id = models.UUIDField(primary_key=True)
-    state = models.CharField(max_length=12, choices=State.choices, default=State.RECEIVED)
+    state = models.CharField(max_length=20, choices=State.choices, default=State.RECEIVED)
     token = models.CharField(max_length=32)
     owner = models.CharField(max_length=200)
     profile = models.CharField(max_length=32)
@@ -60,6 +67,7 @@ class Request(models.Model):
     body_hash = models.BinaryField(max_length=32)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
+    decide_by = models.DateTimeField(null=True)  # while it awaits approval: when that ends by itself
     # set by validate
     batch = models.UUIDField(null=True)
     serial = models.CharField(max_length=40, null=True)
@@ -85,7 +93,11 @@ class Request(models.Model):
         indexes = [
             models.Index(fields=["state", "id"], name="ca_request_unfinished", condition=models.Q(state__in=UNFINISHED)),
             models.Index(fields=["batch"], name="ca_request_batch", condition=models.Q(state__in=UNFINISHED)),
+            models.Index(fields=["id"], name="ca_request_awaiting", condition=models.Q(state=State.AWAITING)),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.id}"
 
 
 class Issuer(models.Model):
@@ -100,6 +112,9 @@ class Issuer(models.Model):
     not_before = models.DateTimeField()
     not_after = models.DateTimeField()
     position = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Activation(models.Model):
@@ -126,7 +141,12 @@ class Token(models.Model):
     ips = models.JSONField()  # IP ranges within the CA's; "*": all of them
     expires_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
+    approval = models.CharField(max_length=10, choices=[(each, each) for each in APPROVALS])
+    created_by = models.CharField(max_length=200)
     position = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return self.label
 
     def is_live(self, now: datetime) -> bool:
         """Neither revoked nor expired at `now`."""
@@ -137,7 +157,7 @@ class Token(models.Model):
         return Grant(
             token=self.id, owner=self.owner, actions=tuple(self.actions), names=tuple(self.names), profiles=tuple(self.profiles),
             services=tuple(self.services), wildcards=self.wildcards, uris=tuple(self.uris), ips=tuple(self.ips),
-            expires_at=self.expires_at, revoked_at=self.revoked_at,
+            expires_at=self.expires_at, revoked_at=self.revoked_at, approval=self.approval,
         )  # fmt: skip
 
 
@@ -192,6 +212,9 @@ class Certificate(models.Model):
             models.Index(fields=["fingerprint"], opclasses=["varchar_pattern_ops"], name="ca_certificate_fingerprint"),  # by prefix
         ]
 
+    def __str__(self) -> str:
+        return self.names[0] if self.names else self.serial
+
 
 class CertificateName(models.Model):
     """One row per name of a certificate, so that a search by name is an index look-up."""
@@ -230,6 +253,26 @@ class Replacement(models.Model):
     position = models.BigIntegerField()
     marked_to = models.BigIntegerField()
     completed_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.order
+
+
+class Approval(models.Model):
+    """What became of a request that needs an approver's word: `granted` None while there is none. `asked` is what was decided about,
+    see ca.approvals.digest."""
+
+    request = models.UUIDField(primary_key=True)
+    asked = models.BinaryField(max_length=32)
+    cause = models.CharField(max_length=8)
+    granted = models.BooleanField(null=True)
+    by = models.CharField(max_length=200)
+    why = models.TextField()
+    decided_at = models.DateTimeField(null=True)
+    position = models.BigIntegerField()  # of approval.requested
+
+    def __str__(self) -> str:
+        return f"{self.request}"
 
 
 class CheckIn(models.Model):

@@ -6,6 +6,7 @@ returned it, the request ends as a certificate or a rejection, whatever dies in 
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from django.db import connection, transaction
 
 from eventlog.bulk import insert_rows, insert_unless_taken
 
-from . import challenges, issuance, keys, renewal, tasks, tokens
+from . import approvals, challenges, holders, issuance, keys, renewal, tasks, tokens
 from .crash import point
 from .errors import Problem
 from .models import Request, State, Token, new_request_id
@@ -28,6 +29,8 @@ from .policy import Grant, Wanted, decide, decide_ocsp_signer, require, require_
 from .profiles import OCSP_SIGNER
 from .renewal import Proof
 from .shared_commit import SharedCommit
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,13 @@ class Submission:
 @dataclass(frozen=True)
 class Renewal:
     """The successor that the holder of a certificate asks for. `serial`: 40 hex digits, `csr` as in a Submission, `proof` a
-    signature over pki.proofs.renewal_statement."""
+    signature over pki.proofs.renewal_statement; or None with the `client_certificate` (DER) whose key the caller showed in TLS."""
 
     serial: str
     csr: bytes
-    proof: bytes
+    proof: bytes | None
     idempotency_key: str | None = None
+    client_certificate: bytes | None = None
 
 
 def submit(token: Token, submissions: Sequence[Submission], now: datetime) -> list[Request | Problem]:
@@ -81,8 +85,7 @@ def renew(token: Token | None, asked: Renewal, now: datetime) -> Request | Probl
     proof, an unknown serial and another owner's certificate alike; for the token as `submit` does."""
     if token is not None:
         require_renewal(token.grant(), now)
-    proof = Proof(asked.serial, asked.proof, sha256(asked.csr).digest())
-    old = renewal.entitled(proof, renewal.find({proof.serial}).get(proof.serial), token.owner if token else None)
+    old, proof = _shown(asked, token.owner if token else None, now)
     try:
         return _renew((token or tokens.known(old.token)).grant(), token is None, old, proof, asked, now)
     except Problem as problem:
@@ -91,6 +94,16 @@ def renew(token: Token | None, asked: Renewal, now: datetime) -> Request | Probl
                 problem.code, "the token under which the certificate was issued has expired or was revoked: send another of the same owner"
             ) from None
         raise
+
+
+def _shown(asked: Renewal, owner: str | None, now: datetime) -> tuple[renewal.Old, Proof]:
+    """What is renewed, and what shows that its holder asks, as it is stored. Raises Problem."""
+    old, csr_sha256 = renewal.find({asked.serial}).get(asked.serial), sha256(asked.csr).digest()
+    if asked.proof is not None:
+        proof = Proof(asked.serial, asked.proof, csr_sha256)
+        return renewal.entitled(proof, old, owner), proof
+    held = holders.check(old, asked.client_certificate or b"", owner, now)
+    return held, Proof(held.serial, renewal.attestation(held, csr_sha256), csr_sha256)
 
 
 def _renew(grant: Grant, by_proof_alone: bool, old: renewal.Old, proof: Proof, asked: Renewal, now: datetime) -> Request | Problem:
@@ -117,6 +130,12 @@ def _repeated(grant: Grant, submission: Submission) -> Request | Problem | None:
     return _under_key(grant.token, submission.idempotency_key, submission.body_hash)
 
 
+def approve(request_id: UUID, approver: approvals.Approver, why: str, now: datetime) -> None:
+    """An approver has the request go on. Raises Problem as approvals.grant does."""
+    approvals.grant(request_id, approver, why, now)
+    tasks.wake()
+
+
 @dataclass(frozen=True)
 class _Replacing:
     """What a renewal replaces, and by which right."""
@@ -138,7 +157,16 @@ def _answered(grant: Grant, answers: list[Request | Problem]) -> list[Request | 
         _check_unrevoked(grant.token, earlier.live)
         point("web.after_enqueue_before_reply")
         answers = [earlier.requests.get(answer.id, answer) if isinstance(answer, Request) else answer for answer in answers]
+    _log(grant, answers)
     return answers
+
+
+def _log(grant: Grant, answers: Sequence[Request | Problem]) -> None:
+    """The line that leads from what a client was answered to the requests, by whose ids the worker's lines go on."""
+    if log.isEnabledFor(logging.INFO):
+        requests = [str(answer.id) for answer in answers if isinstance(answer, Request)]
+        refused = [answer.code for answer in answers if isinstance(answer, Problem)]
+        log.info("submitted", extra={"token": grant.token, "requests": requests, "refused": refused})
 
 
 def _admitted(

@@ -18,6 +18,7 @@ from .pki.names import Name, is_below, shown
 from .profiles import LEAF, OCSP_SIGNER, PROFILES, Profile
 
 ACTIONS = ("issue", "read", "revoke", "renew", "audit", "log")  # audit: sees the certificates of all owners
+AS_PROFILE, ALWAYS, NEVER = APPROVALS = ("as-profile", "always", "never")  # whether a token's requests wait for an approver
 _ANY = "*"
 _SECOND = timedelta(seconds=1)
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
@@ -39,15 +40,17 @@ class Grant:
     ips: Sequence[str]
     expires_at: datetime | None
     revoked_at: datetime | None
+    approval: str = AS_PROFILE
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What this CA issues for at all: DNS zones, IP ranges, SPIFFE trust domains."""
+    """What this CA issues for at all: DNS zones, IP ranges, SPIFFE trust domains; and of which profiles a person must approve."""
 
     zones: Sequence[str]
     ip_ranges: Sequence[IPv4Network | IPv6Network]
     trust_domains: Sequence[str]
+    approved_profiles: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,14 @@ def require(grant: Grant, action: str, now: datetime) -> None:
 def require_renewal(grant: Grant, now: datetime) -> None:
     """Raise Problem unless the token lives and may renew, or may issue, which is more."""
     require(grant, "issue" if "issue" in grant.actions else "renew", now)
+
+
+def approval_cause(profile: str, approval: str, site: Site) -> str:
+    """Which rule has an approver look at a request of `profile` under a token of this `approval`: "token", "profile", or "" for none.
+    Only tokens of the CA's own are NEVER asked about."""
+    if approval == ALWAYS:
+        return "token"
+    return "profile" if approval != NEVER and profile in site.approved_profiles else ""
 
 
 def decide(csr: ParsedCSR, wanted: Wanted, grant: Grant, site: Site, now: datetime) -> Decision:

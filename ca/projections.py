@@ -23,7 +23,8 @@ from eventlog.bulk import insert_rows, update_rows
 from eventlog.projections import Projection
 from eventlog.projections import register as register_projection
 
-from .models import Activation, BlockedKey, Certificate, CertificateName, Intent, Issuer, Replacement, Token
+from .models import Activation, Approval, BlockedKey, Certificate, CertificateName, Intent, Issuer, Replacement, Token
+from .policy import AS_PROFILE
 
 
 def register() -> None:
@@ -49,7 +50,16 @@ def _issued_1_0_2(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "renew_by": f"{due:%Y-%m-%dT%H:%M:%SZ}"}
 
 
-UPCASTERS = {"quicklime/certificate.issued/1-0-0": _issued_1_0_1, "quicklime/certificate.issued/1-0-1": _issued_1_0_2}
+def _token_1_0_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Before 1-0-1 nothing waited for an approver."""
+    return {**data, "approval": AS_PROFILE}
+
+
+UPCASTERS = {
+    "quicklime/certificate.issued/1-0-0": _issued_1_0_1,
+    "quicklime/certificate.issued/1-0-1": _issued_1_0_2,
+    "quicklime/token.created/1-0-0": _token_1_0_1,
+}
 
 
 def _issuers_added(events: Sequence[StoredEvent]) -> None:
@@ -79,7 +89,7 @@ def _tokens_created(events: Sequence[StoredEvent]) -> None:
         scopes = {name: data[name] for name in ("label", "owner", "actions", "names", "profiles", "services", "wildcards", "uris", "ips")}
         Token.objects.create(
             id=data["token"], hash=bytes.fromhex(data["hash"]), position=event.position,
-            expires_at=data["expires_at"] and _time(data["expires_at"]), **scopes,
+            expires_at=data["expires_at"] and _time(data["expires_at"]), approval=data["approval"], created_by=data["by"], **scopes,
         )  # fmt: skip
 
 
@@ -165,6 +175,20 @@ def _replacements_completed(events: Sequence[StoredEvent]) -> None:
         Replacement.objects.filter(order=event.data["order"]).update(completed_at=event.time)
 
 
+def _approvals_requested(events: Sequence[StoredEvent]) -> None:
+    rows = [
+        Approval(request=UUID(event.subject), asked=bytes.fromhex(event.data["asked"]), cause=event.data["cause"], position=event.position)
+        for event in events
+    ]
+    Approval.objects.bulk_create(rows)
+
+
+def _approvals_decided(events: Sequence[StoredEvent]) -> None:
+    for event in events:
+        decision = {"granted": event.type == "approval.granted", "decided_at": event.time, "by": event.data["by"], "why": event.data["why"]}
+        Approval.objects.filter(request=UUID(event.subject)).update(asked=bytes.fromhex(event.data["asked"]), **decision)
+
+
 HANDLERS = {
     "issuer.added": _issuers_added,
     "issuer.activated": _issuers_activated,
@@ -178,5 +202,8 @@ HANDLERS = {
     "replacement.ordered": _replacements_ordered,
     "replacement.marked": _replacements_marked,
     "replacement.completed": _replacements_completed,
+    "approval.requested": _approvals_requested,
+    "approval.granted": _approvals_decided,
+    "approval.refused": _approvals_decided,
 }
-MODELS = (Issuer, Activation, Token, Intent, Certificate, CertificateName, BlockedKey, Replacement)
+MODELS = (Issuer, Activation, Token, Intent, Certificate, CertificateName, BlockedKey, Replacement, Approval)

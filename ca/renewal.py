@@ -4,12 +4,17 @@ Owns who may renew what, what may change by it, and what is read about the certi
 that use a CA key ask here, each with what the database says at that moment. Must never store, sign or append: a renewal is a
 request like any other, which ends as a certificate that names its predecessor.
 
+A proof is a signature by the old key. Where the door saw that key at work in TLS there is none, and it attests what it saw by the server's
+revocation key. That counts in the database alone, where it keeps a row from being made by who can write there and nothing else: at the
+door nobody can send one.
+
 A proof serves once: a certificate has one successor, ever. That is kept by the unique index over the requests that were not
 rejected, and, where the requests are lost and the log is not, by the successor that the certificate's row names.
 """
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,8 +25,9 @@ from cryptography import x509
 
 from eventlog.bulk import places, read_rows
 
+from . import challenges, keys
 from .errors import Problem
-from .models import Certificate
+from .models import Certificate, CertificateName
 from .pki import proofs
 from .pki.csr import ParsedCSR
 from .pki.keycheck import PublicKey
@@ -29,6 +35,7 @@ from .policy import Wanted, lifetime_end
 from .profiles import LEAF, PROFILES, Profile
 
 _SECOND = timedelta(seconds=1)
+_ATTESTED = 32  # bytes; the shortest signature, Ed25519's, has 64
 
 
 class Old(NamedTuple):
@@ -50,6 +57,7 @@ class Old(NamedTuple):
     replaced_by: str | None
     replace_by: datetime | None
     replace_key: bool | None
+    log_position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +85,27 @@ def entitled(proof: Proof, old: Old | None, owner: str | None) -> Old:
     statement = proofs.renewal_statement(issuer_key_id, proof.serial, old.renewal_challenge if old else b"", proof.csr_sha256)
     proven = proofs.proves(key, proof.signature, statement)
     if old is None or not proven or owner not in (None, old.owner):
-        raise Problem("notEntitled", "no certificate of this serial number is renewed by this proof")
+        raise _not_entitled()
     return old
+
+
+def _not_entitled() -> Problem:
+    return Problem("notEntitled", "no certificate of this serial number is renewed by this proof")
+
+
+def entitled_still(proof: Proof, old: Old | None, owner: str) -> Old:
+    """As `entitled`, where a CA key is used: here the door's own attestation counts as well."""
+    if old is None or owner != old.owner or len(proof.signature) != _ATTESTED:
+        return entitled(proof, old, owner)
+    if not hmac.compare_digest(attestation(old, proof.csr_sha256), proof.signature):
+        raise _not_entitled()
+    return old
+
+
+def attestation(old: Old, csr_sha256: bytes) -> bytes:
+    """32 bytes that stand for a proof: the door saw in TLS that the caller who asks with this CSR has the key of `old`."""
+    statement = proofs.renewal_statement(signer(old.der)[1], old.serial, old.renewal_challenge, csr_sha256)
+    return challenges.attestation(keys.revocation_key(), statement)
 
 
 @lru_cache(256)  # a batch of one worker's, which asks about each again before it signs
@@ -98,6 +125,15 @@ def check_renewable(old: Old, at: datetime) -> None:
     end = old.not_after + _profile(old).renewal_grace
     if at > end:
         raise Problem("renewalTooLate", f"it could be renewed until {end:%Y-%m-%dT%H:%M:%SZ}: ask for a new one")
+    if at > old.not_after and _was_asked_for_anew(old):
+        raise Problem("renewalTooLate", "it has ended, and a later one was asked for in its place: renew that")
+
+
+def _was_asked_for_anew(old: Old) -> bool:
+    """Whether there is a later certificate for the same owner, profile, service, node and names, whatever became of it."""
+    later = CertificateName.objects.filter(name=old.names[0].partition(":")[2], log_position__gt=old.log_position).values("serial")
+    same = Certificate.objects.filter(serial__in=later, owner=old.owner, profile=old.profile, service=old.service, node=old.node)
+    return any(set(names) == set(old.names) for names in same.values_list("names", flat=True))
 
 
 def taken(successor: str | None = None) -> Problem:

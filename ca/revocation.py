@@ -28,7 +28,7 @@ from eventlog import events as log_events
 from eventlog.append import NewEvent, append
 from eventlog.bulk import places, read_rows
 
-from . import challenges, keys, tokens
+from . import challenges, holders, keys, renewal, tokens
 from .crash import point
 from .errors import Problem
 from .events import CertificateRevoked, KeyBlocked, RevocationEscalated
@@ -74,6 +74,19 @@ def by_proof(serial: str, signature: bytes, reason: str, now: datetime) -> None:
     statement = proofs.revocation_statement(key_ids.get((found or _NOBODY).issuer, b""), serial, reason)
     if not (proofs.proves(key, signature, statement) and found):  # type: ignore[arg-type]  # only kinds of keycheck are certified
         raise _not_entitled()
+    _revoke_by_key(found, reason, now)
+
+
+def by_client_certificate(serial: str, shown: bytes, reason: str, now: datetime) -> None:
+    """Revoke for whoever showed the certificate's key in TLS, by `shown` (DER): the same as by a proof. Raises Problem."""
+    check_reason(reason, "key")
+    holders.check(renewal.find({serial}).get(serial), shown, None, now)
+    found = _find(serial)
+    assert found  # it was a moment ago, and certificates do not go away
+    _revoke_by_key(found, reason, now)
+
+
+def _revoke_by_key(found: _Found, reason: str, now: datetime) -> None:
     cause = Cause(reason, "key")
     _revoke_one(found, cause, now)
     if reason == KEY_COMPROMISE:

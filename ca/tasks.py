@@ -13,18 +13,20 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from celery import Task, chain, shared_task
+from django.db.models import QuerySet
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from eventlog import checkpoints
 
-from . import issuance, keys, mass_replacement, wakeups
+from . import approvals, issuance, keys, mass_replacement, wakeups
 from .crash import point
+from .gathering import Expectation
 from .models import Request, State
 
 log = logging.getLogger(__name__)
 STUCK_AFTER = timedelta(seconds=5)
-_PAUSE, _EACH, _MOST, _TELLING = 0.004, 0.001, 0.06, 2.0  # seconds; _EACH for each request expected
+_PAUSE, _EACH, _MOST, _TELLING = 0.008, 0.002, 0.06, 2.0  # seconds; _EACH for each request expected
 
 
 def _now() -> datetime:
@@ -51,7 +53,8 @@ def validate(self: Task[Any, Any], batch: str) -> None:
     _gather()
     wakeups.wake_up_arrived()
     claimed = issuance.validate(UUID(batch), _now())
-    _remember(claimed)
+    if claimed:
+        _expected.came(claimed, time.monotonic())
     point("validate.done")
     if claimed == issuance.BATCH:
         wake()
@@ -59,27 +62,22 @@ def validate(self: Task[Any, Any], batch: str) -> None:
         self.request.chain = None  # another worker took them: the steps that would follow have nothing to do
 
 
-_peak = (1, 0.0)  # the largest batch of late, and until when (monotonic clock) it tells of the next
+_expected = Expectation(_TELLING)
 
 
 def _gather() -> None:
     """Under load, wait until all are back who were just answered, or no more come: a batch costs the same for three
     requests as for thirty. A single request on an idle system is not kept."""
-    expected, until = _peak
-    if time.monotonic() >= until:
+    now = time.monotonic()
+    expected = _expected.number(now)
+    if expected == 1:
         return
     seen, patience = 0, min(expected * _EACH, _MOST)
-    growing_until = time.monotonic() + patience
+    growing_until = now + patience
     while (waiting := issuance.waiting()) < expected and time.monotonic() < growing_until:
         if waiting > seen:
             seen, growing_until = waiting, time.monotonic() + patience
         time.sleep(_PAUSE)
-
-
-def _remember(claimed: int) -> None:
-    global _peak
-    if claimed >= _peak[0] or time.monotonic() >= _peak[1]:
-        _peak = (claimed, time.monotonic() + _TELLING)
 
 
 @shared_task(name="ca.sign")
@@ -104,11 +102,15 @@ _NEXT = {State.VALIDATED: ("sign", "challenge", "record"), State.SIGNED: ("chall
 @shared_task(name="ca.resume")
 def resume() -> None:
     """Start the pipeline for whatever is unfinished for too long: the safety net under every lost message and crash."""
-    stuck = Request.objects.stuck(_now() - STUCK_AFTER)
-    if stuck.filter(state=State.RECEIVED).exists():
+    restart(Request.objects.stuck(_now() - STUCK_AFTER))
+
+
+def restart(rows: QuerySet[Request]) -> None:
+    """Start the pipeline for these requests, each from the step where it stands; what has ended, or awaits approval, stays."""
+    if rows.filter(state=State.RECEIVED).exists():
         wake()
     for state, steps in _NEXT.items():
-        for batch in {row.batch for row in stuck.filter(state=state).only("batch") if row.batch}:
+        for batch in {row.batch for row in rows.filter(state=state).only("batch") if row.batch}:
             _start(batch, steps)
 
 
@@ -116,6 +118,14 @@ def resume() -> None:
 def tend_replacements() -> None:
     """Carry on the orders to replace certificates."""
     mass_replacement.tend(_now())
+
+
+@shared_task(name="ca.expire_approvals")
+def expire_approvals() -> None:
+    """Reject what waited for an approver too long; the next run goes on."""
+    expired = approvals.expire(_now())
+    if expired:
+        log.warning("%s requests are rejected, as nobody decided about them in time", expired)
 
 
 @shared_task(name="ca.checkpoint")

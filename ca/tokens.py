@@ -1,26 +1,29 @@
 """API tokens: made, revoked, recognised.
 
 Owns the token's form: "ql_" and 43 characters of URL-safe base64, 256 random bits, of which only the SHA-256 is kept.
-A long random string needs no slow password hash: one SHA-256 finds the row.
+A long random string needs no slow password hash: one SHA-256 finds the row. What else stands for a token, a JWT, is
+verified by ca.federation, and admitted here.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from eventlog.append import append
 from eventlog.bulk import places, read_rows
 
 from .events import TokenCreated, TokenRevoked
 from .models import Token
-from .policy import ACTIONS
+from .policy import ACTIONS, APPROVALS, AS_PROFILE
 from .profiles import LEAF
 
 
@@ -41,25 +44,47 @@ class Scope:
     uris: Sequence[str] = ()
     ips: Sequence[str] = ()
     expires_at: datetime | None = None
+    approval: str = AS_PROFILE
 
     def __post_init__(self) -> None:
         unknown = [action for action in self.actions if action not in ACTIONS]
+        unknown += [] if self.approval in APPROVALS else [self.approval]
         unknown += [profile for profile in self.profiles if profile != "*" and profile not in LEAF]
         if unknown:
-            raise ValueError(f"unknown action or profile: {', '.join(unknown)}")
+            raise ValueError(f"unknown action, profile or approval: {', '.join(unknown)}")
 
 
 def create(label: str, owner: str, scope: Scope, now: datetime, by: str) -> tuple[str, str]:
     """Append token.created; returns (token id, the token itself), which is shown once and stored nowhere."""
-    token, secret = secrets.token_hex(8), "ql_" + secrets.token_urlsafe(32)
-    event = TokenCreated(
-        token=token, hash=sha256(secret.encode()).hexdigest(), label=label, owner=owner, actions=list(scope.actions),
-        names=list(scope.names), profiles=list(scope.profiles), services=list(scope.services), wildcards=scope.wildcards,
-        uris=list(scope.uris), ips=list(scope.ips), expires_at=scope.expires_at.isoformat() if scope.expires_at else None, by=by,
-    )  # fmt: skip
+    secret = "ql_" + secrets.token_urlsafe(32)
+    return _create(sha256(secret.encode()).digest(), label, owner, scope, now, by), secret
+
+
+def _create(digest: bytes, label: str, owner: str, scope: Scope, now: datetime, by: str) -> str:
+    token = secrets.token_hex(8)
+    event = TokenCreated(token=token, hash=digest.hex(), label=label, owner=owner, by=by, **_fields(scope))
     with transaction.atomic():
         append([event.new()], now)
-    return token, secret
+    return token
+
+
+def _fields(scope: Scope | Token) -> dict[str, Any]:
+    """As in events.TokenCreated."""
+    lists = {name: list(getattr(scope, name)) for name in ("actions", "names", "profiles", "services", "uris", "ips")}
+    ends = scope.expires_at.isoformat() if scope.expires_at else None
+    return {**lists, "wildcards": scope.wildcards, "expires_at": ends, "approval": scope.approval}
+
+
+def admit(digest: bytes, label: str, owner: str, scope: Scope, now: datetime) -> Token | None:
+    """The token that stands for somebody else's credential of this digest, which no token's SHA-256 can be: made at its first
+    use, found at the others. None if it stands for other rights than these, as the rules have changed since."""
+    row = _by_hash(digest)
+    if row is None:
+        with suppress(IntegrityError):  # another process was first
+            _create(digest, label, owner, scope, now, by=label)
+        row = _by_hash(digest)
+    same = row is not None and (row.owner, _fields(row)) == (owner, _fields(scope))
+    return row if same else None
 
 
 def revoke(token: str, now: datetime, by: str, why: str) -> None:
@@ -73,10 +98,9 @@ def revoke(token: str, now: datetime, by: str, why: str) -> None:
             append([TokenRevoked(token=token, by=by, why=why).new()], now)
 
 
-def authenticate(secret: str, now: datetime) -> Token | None:
-    """The live token that `secret` is, or None."""
-    row = recognise(secret)
-    return row if row and row.is_live(now) and row.id in unrevoked({row.id}) else None
+def is_valid(token: Token, now: datetime) -> bool:
+    """Whether a token that was recognised is neither expired nor, as the database has it now, revoked."""
+    return token.is_live(now) and token.id in unrevoked({token.id})
 
 
 def recognise(secret: str) -> Token | None:

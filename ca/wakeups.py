@@ -8,26 +8,23 @@ say what is waiting and what is done.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable
+from functools import cache
 
 import redis
 from django.conf import settings
 
 log = logging.getLogger(__name__)
 _PENDING, DONE = "quicklime:wake", "quicklime:done"
-_local = threading.local()
 _SPARED = 1.0  # seconds
 _silent_until = 0.0  # on the monotonic clock: when a Redis that took connections and did not answer is asked again
 
 
+@cache
 def client() -> redis.Redis:
-    """This thread's connection; half a second is all that a hint may cost."""
-    if not hasattr(_local, "client"):
-        _local.client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
-    found: redis.Redis = _local.client
-    return found
+    """This process's, for all of its threads; half a second is all that a hint may cost."""
+    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
 
 
 def claim_wake_up() -> bool:

@@ -1,7 +1,7 @@
 """Who calls, and whether the call may go on.
 
-Owns the step from an Authorization header (RFC 6750) to a principal, and the refusal of every call that no view declared.
-Must never say why a token is unknown, and must never log one.
+Owns the step from an Authorization header (RFC 6750) to a principal, and the refusal of every call that no view declared. The bearer
+is a token of our own, or a JWT of an issuer in the settings. Must never say why a token is unknown, and must never log one.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from ca import tokens
+from ca import federation, signed_jwt, tokens
 from ca.errors import Problem
 from ca.models import Token
 from ca.policy import ACTIONS, Grant, require
 
-from . import limits
+from . import limits, representations
+from .client_certificates import HOLDER, is_holder
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it imports this module
 
 PUBLIC = "public"
-_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,200})", re.ASCII | re.IGNORECASE)
+_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,7000})", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Principal, Principal] | None:
         view = request.parser_context["view"]
-        find = _recognised if request.method in getattr(view, "asks_at_the_door", ()) else tokens.authenticate
+        find = _recognised if request.method in getattr(view, "asks_at_the_door", ()) else _authenticated
         found = caller(request.META, datetime.now(UTC), find)
         return None if found is None else (found, found)
 
@@ -68,7 +69,18 @@ class TokenAuthentication(BaseAuthentication):
         return 'Bearer realm="quicklime"'
 
 
-def caller(meta: Mapping[str, Any], now: datetime, find: Callable[[str, datetime], Token | None] = tokens.authenticate) -> Principal | None:
+def _recognised(secret: str, now: datetime) -> Token | None:
+    """For a submission: whether the token was revoked since is asked in the commit that stores the request."""
+    token = federation.recognise(secret, now) if signed_jwt.is_one(secret) else tokens.recognise(secret)
+    return token if token and token.is_live(now) else None
+
+
+def _authenticated(secret: str, now: datetime) -> Token | None:
+    token = _recognised(secret, now)
+    return token if token and tokens.is_valid(token, now) else None
+
+
+def caller(meta: Mapping[str, Any], now: datetime, find: Callable[[str, datetime], Token | None] = _authenticated) -> Principal | None:
     """Who sent a request with these headers (`META`), None without an Authorization header. Raises Problem for a wrong one."""
     header = meta.get("HTTP_AUTHORIZATION")
     if header is None:
@@ -78,12 +90,6 @@ def caller(meta: Mapping[str, Any], now: datetime, find: Callable[[str, datetime
 
 
 _known: OrderedDict[bytes, None] = OrderedDict()
-
-
-def _recognised(secret: str, now: datetime) -> Token | None:
-    """For a submission: whether the token was revoked since is asked in the commit that stores the request."""
-    token = tokens.recognise(secret)
-    return token if token and token.is_live(now) else None
 
 
 def _principal(find: Callable[[str, datetime], Token | None], secret: str, address: str, now: datetime) -> Principal:
@@ -110,13 +116,16 @@ def _remember(digest: bytes) -> None:
 
 
 class DenyUnlessDeclared(BasePermission):
-    """Passes what the view declares for the method in `actions`: PUBLIC, or the actions of which the token needs one. What
-    is not declared is refused, whoever calls."""
+    """Passes what the view declares for the method in `actions`: PUBLIC, or the actions of which the token needs one, and HOLDER for
+    who has no token and shows the certificate itself. What is not declared is refused, whoever calls."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        wanted: tuple[str, ...] = view.declared(request.method)  # type: ignore[attr-defined]
-        if wanted == (PUBLIC,):
+        declared: tuple[str, ...] = view.declared(request.method)  # type: ignore[attr-defined]
+        if declared == (PUBLIC,):
             return True
+        if request.auth is None and HOLDER in declared:
+            return is_holder(request.META, representations.full(view.kwargs["serial"]), datetime.now(UTC))
+        wanted = tuple(action for action in declared if action != HOLDER)
         if request.auth is None or not wanted or not set(wanted) <= set(ACTIONS):
             return False
         grant = principal(request).grant

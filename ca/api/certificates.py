@@ -12,8 +12,9 @@ from ca.models import Certificate
 from eventlog import receipts
 
 from . import documents, listing, pages, representations, submissions
-from .authentication import principal
+from .authentication import anybody, principal
 from .base import ApiView, answer
+from .client_certificates import HOLDER
 from .negotiation import DER, JSON, PEM
 from .parsers import PemParser, Pkcs10Parser, StrictJSONParser
 from .representations import CERTIFICATE_COLUMNS, Row
@@ -41,10 +42,10 @@ class CertificatesView(ApiView):
 
 
 def _visible(request: Request, serial: str) -> Row:
-    """The row of `serial` (leading zeros may be missing), if the caller may see it. Raises Http404."""
-    caller = principal(request)
+    """The row of `serial` (leading zeros may be missing), if the caller may see it; its holder, who has no token, may. Raises Http404."""
+    caller = anybody(request)
     row: Row | None = Certificate.objects.filter(serial=representations.full(serial)).values(*CERTIFICATE_COLUMNS).first()
-    if row is None or not (caller.sees_all or row["owner"] == caller.grant.owner):
+    if row is None or not (caller is None or caller.sees_all or row["owner"] == caller.grant.owner):
         raise Http404
     return row
 
@@ -52,7 +53,7 @@ def _visible(request: Request, serial: str) -> Row:
 class CertificateView(ApiView):
     """GET certificates/{serial}/"""
 
-    actions = {"GET": ("read", "audit")}
+    actions = {"GET": ("read", "audit", HOLDER)}
     produces = (JSON, PEM, DER)
 
     @documents.certificate
@@ -69,13 +70,14 @@ def _in_type(request: Request, row: Row) -> HttpResponse:
         return HttpResponse(representations.pem(der) + representations.chain(row["issuer"]), content_type=PEM)
     if request.accepted_media_type == DER:
         return HttpResponse(der, content_type=DER)
-    return answer(representations.certificate(row, principal(request).grant.token, datetime.now(UTC)))
+    caller = anybody(request)
+    return answer(representations.certificate(row, caller.grant.token if caller else None, datetime.now(UTC)))
 
 
 class ReceiptView(ApiView):
     """GET certificates/{serial}/receipt/"""
 
-    actions = {"GET": ("read", "audit")}
+    actions = {"GET": ("read", "audit", HOLDER)}
 
     @documents.receipt
     def get(self, request: Request, serial: str) -> HttpResponse:

@@ -20,7 +20,7 @@ from .headers import MAX_WAIT
 from .listing import MAX_LIMIT
 from .negotiation import DER, JSON, PEM
 from .problems import CONTENT_TYPE
-from .representations import ACTIVE, EXPIRED, ISSUED, PENDING, REJECTED, REVOKED
+from .representations import ACTIVE, AWAITING, EXPIRED, ISSUED, PENDING, REJECTED, REVOKED
 from .revocations import MAX_SECRET
 from .submissions import MAX_DAYS
 
@@ -28,14 +28,37 @@ View = TypeVar("View", bound=Callable[..., Any])
 _HEX = r"^[0-9a-f]+$"
 
 
-class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+_SCHEMES = {
+    "token": {"type": "http", "scheme": "bearer", "description": "An API token: `manage.py create_token`"},
+    "jwt": {
+        "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+        "description": "In place of a token: a JWT of an issuer that the operator trusts (QUICKLIME_JWT_ISSUERS), such as a Kubernetes "
+        "service account's or a CI job's. The issuer's rules say what it may do.",
+    },
+    "certificate": {
+        "type": "mutualTLS",
+        "description": "The certificate that is asked about, shown in TLS without a token. It has to be for TLS clients, unexpired and "
+        "not revoked, and opens nothing else.",
+    },
+}  # fmt: skip
+_Security = Sequence[Any]  # of {scheme: []}: any one of these will do
+_BEARER: _Security = ({"token": []}, {"jwt": []})
+_HOLDER: _Security = (*_BEARER, {"certificate": []})
+_EVIDENCE: _Security = (*_BEARER, {})  # or what the body proves
+_HOLDER_OR_EVIDENCE: _Security = (*_HOLDER, {})
+
+
+class Schemes(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """Registers itself by being defined."""
 
     target_class = "ca.api.authentication.TokenAuthentication"
-    name = "token"
+    name = list(_SCHEMES)
 
-    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "description": "An API token: `manage.py create_token`"}
+    def get_security_definition(self, auto_schema: Any) -> list[dict[str, str]]:
+        return list(_SCHEMES.values())
+
+    def get_security_requirement(self, auto_schema: Any) -> Any:
+        return list(_BEARER)
 
 
 class PlaceSerializer(serializers.Serializer[Any]):
@@ -85,7 +108,7 @@ class CertificateSerializer(serializers.Serializer[Any]):
 
 class RequestSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
-    status = serializers.ChoiceField([PENDING, "awaiting_approval", ISSUED, REJECTED])
+    status = serializers.ChoiceField([PENDING, AWAITING, ISSUED, REJECTED])
     certificate = CertificateSerializer(allow_null=True)
     error = ProblemSerializer(allow_null=True)
 
@@ -125,7 +148,7 @@ class RenewalSerializer(serializers.Serializer[Any]):
     bytes, which base64 stands for in the certificate object) and the SHA-256 of the new request's DER."""
 
     csr = serializers.CharField(help_text="PKCS #10, as PEM or as base64 of the DER")
-    proof = serializers.CharField(help_text="base64")
+    proof = serializers.CharField(required=False, help_text="base64; needed unless the certificate itself is shown in TLS")
 
 
 class CheckInSerializer(serializers.Serializer[Any]):
@@ -206,11 +229,14 @@ def described(
     responses: Mapping[Any, Any],
     request: Any = None,
     parameters: Sequence[OpenApiParameter] = (),
+    security: _Security | None = None,
 ) -> Callable[[View], View]:
-    """A view's method: its answers by status (and media type), besides the problems that each may answer with."""
+    """A view's method: its answers by status (and media type), besides the problems that each may answer with; `security` where it is
+    another than that of the view."""
     return extend_schema(
-        operation_id=name, summary=summary, request=request, parameters=list(parameters), responses={**responses, **_FAILURES}
-    )
+        operation_id=name, summary=summary, request=request, parameters=list(parameters), responses={**responses, **_FAILURES},
+        auth=security,
+    )  # fmt: skip
 
 
 def query(name: str, help_text: str, kind: Any = str) -> OpenApiParameter:
@@ -274,21 +300,22 @@ certificates = described(
 )  # fmt: skip
 certificate = described(
     "certificate", "One certificate",
-    {(200, JSON): CertificateSerializer} | _text(PEM) | _bytes(DER), parameters=_SERIAL,
+    {(200, JSON): CertificateSerializer} | _text(PEM) | _bytes(DER), parameters=_SERIAL, security=_HOLDER,
 )  # fmt: skip
 renew = described(
     "renew", "Ask for its one successor: by its key, with or without a token of its owner",
     {201: RequestSerializer, 202: RequestSerializer}, request={JSON: RenewalSerializer}, parameters=(*_SERIAL, *_SUBMITTING),
+    security=_HOLDER_OR_EVIDENCE,
 )  # fmt: skip
 revoke = described(
     "revoke", "Revoke it for good; again: the same answer",
-    {200: CertificateSerializer}, request={JSON: RevocationSerializer}, parameters=_SERIAL,
+    {200: CertificateSerializer}, request={JSON: RevocationSerializer}, parameters=_SERIAL, security=_HOLDER_OR_EVIDENCE,
 )  # fmt: skip
 checkin = described(
     "checkin", "Say by its key what is served, and learn whether it is to be replaced",
-    {200: CheckedInSerializer}, request={JSON: CheckInSerializer}, parameters=_SERIAL,
+    {200: CheckedInSerializer}, request={JSON: CheckInSerializer}, parameters=_SERIAL, security=_EVIDENCE,
 )  # fmt: skip
-receipt = described("receipt", "Offline proof that the log holds it", {200: ReceiptSerializer}, parameters=_SERIAL)
+receipt = described("receipt", "Offline proof that the log holds it", {200: ReceiptSerializer}, parameters=_SERIAL, security=_HOLDER)
 issuers = described("issuers", "Every root and intermediate", {200: IssuersSerializer})
 issuer = described("issuer", "One root or intermediate", {200: IssuerSerializer})
 issuer_pem = described("issuer_pem", "Its certificate as PEM", _text(PEM))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -46,10 +46,12 @@ class Page:
     cursor: str | None
 
 
-def page(parameters: Mapping[str, str], owner: str | None, now: datetime) -> Page:
-    """The page that `parameters` (each of PARAMETERS, at most once) ask for; of `owner` alone, or None for all. Raises Problem."""
+def page(parameters: Mapping[str, str], owner: str | None, now: datetime, own: Collection[str] | None = None) -> Page:
+    """The page that `parameters` (each of PARAMETERS, at most once) ask for; of `owner` alone, or None for all. `own`: of these owners
+    only, whatever is asked; None: of any. Raises Problem."""
     most, before = limit(parameters.get("limit")), _before(parameters.get("cursor"))
     walk, rest = _plan(parameters, owner, now)
+    rest = rest if own is None else rest & Q(owner__in=own)
     window, floor = _window(walk if before is None else walk.filter(log_position__lt=before), bool(rest))
     rows: list[Row] = list(window.filter(rest).order_by("-log_position").values(*CERTIFICATE_COLUMNS)[: most + 1])
     if len(rows) > most:

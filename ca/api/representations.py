@@ -1,24 +1,27 @@
 """Rows as the objects that clients see: requests, certificates, issuers.
 
 Owns the fields of those objects, whose names are fixed, and the columns they need. Must never show a row to a caller:
-whether it may be seen is the views' business. Plain functions over `.values()` rows, as this is on the hot path.
+whether it may be seen is the views' business. Plain functions over rows as dicts, as this is on the hot path.
 """
 
 from __future__ import annotations
 
 import ssl
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 from cryptography import x509
+from django.db import connection
+from django.db.models import Model, UUIDField
 
 from ca import challenges, issuance, keys
 from ca.errors import Problem
 from ca.models import Certificate, Issuer, Request, State
+from eventlog.bulk import places, read_rows
 
 from . import problems
 
@@ -29,7 +32,7 @@ CERTIFICATE_COLUMNS = (
     "log_position",
 )  # fmt: skip
 REQUEST_COLUMNS = ("id", "state", "owner", "error")
-PENDING, ISSUED, REJECTED = "pending", "issued", "rejected"
+PENDING, AWAITING, ISSUED, REJECTED = "pending", "awaiting_approval", "issued", "rejected"
 ACTIVE, EXPIRED, REVOKED = "active", "expired", "revoked"
 
 
@@ -115,19 +118,32 @@ def _revocation_secret(row: Row) -> str:
 
 
 def is_done(row: Row) -> bool:
-    """The request has ended: a certificate row is the proof that it was issued, as replay keeps that and not the request."""
-    return "serial" in row or row["state"] == State.REJECTED
+    """There is nothing to wait for by the second: a certificate row is the proof that it was issued, as replay keeps that and not the
+    request; else it was rejected, or a person is to decide."""
+    return "serial" in row or row["state"] in (State.REJECTED, State.AWAITING)
 
 
 def load(ids: Iterable[UUID]) -> dict[UUID, Row]:
     """For each request id that exists: the row of its certificate, else of itself. At most two queries, however many ids; in
     this order, so that what is issued between them is found."""
     wanted = set(ids)
-    found: dict[UUID, Row] = {row["id"]: row for row in Request.objects.filter(id__in=wanted).values(*REQUEST_COLUMNS)}
+    found = _by_id(Request, "id", REQUEST_COLUMNS, wanted)
     issued = {request for request in wanted if request not in found or found[request]["state"] == State.ISSUED}
     if issued:
-        found |= {row["request"]: row for row in Certificate.objects.filter(request__in=issued).values(*CERTIFICATE_COLUMNS)}
+        found |= _by_id(Certificate, "request", CERTIFICATE_COLUMNS, issued)
     return found
+
+
+_UUID = UUIDField()
+
+
+def _by_id(model: type[Model], column: str, columns: Sequence[str], ids: Collection[UUID]) -> dict[UUID, Row]:
+    """The rows of `model` whose `column` is among `ids`, by it."""
+    if not ids:
+        return {}
+    wanted = [_UUID.get_db_prep_value(each, connection) for each in ids]
+    found = read_rows(model, columns, f"WHERE {column} IN ({places(wanted)})", wanted)
+    return {row[column]: row for row in (dict(zip(columns, values, strict=True)) for values in found)}
 
 
 def request(request_id: UUID, row: Row | None, token: str | None, now: datetime) -> dict[str, Any]:
@@ -139,7 +155,7 @@ def request(request_id: UUID, row: Row | None, token: str | None, now: datetime)
         return shown | {"status": ISSUED, "certificate": certificate(row, token, now)}
     if row["state"] == State.REJECTED:
         return shown | {"status": REJECTED, "error": problems.as_dict(rejection(row))}
-    return shown
+    return shown | {"status": AWAITING} if row["state"] == State.AWAITING else shown
 
 
 def rejection(row: Row) -> Problem:

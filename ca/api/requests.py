@@ -30,8 +30,8 @@ from .representations import Row
 from .waiting import hub
 
 MAX_BULK = 1_000
-POLL_AFTER = "1"  # seconds, as a header's value
-_ENDED = (State.ISSUED, State.REJECTED)
+POLL_AFTER = {representations.PENDING: "1", representations.AWAITING: "60"}  # seconds, as a header's value
+_SETTLED = (State.ISSUED, State.REJECTED, State.AWAITING)  # nothing to wait for by the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ def answer_one(submit: Callable[[], list[Request | Problem]], token: str | None,
     response = problems.respond(result.problem) if result.problem else answer(result.request, result.status)
     if result.location:
         response["Location"] = result.location
-    if result.status == 202:
-        response["Retry-After"] = POLL_AFTER
+    if result.request and result.status == 202:
+        response["Retry-After"] = POLL_AFTER[result.request["status"]]
     return _applied(response, seconds, rows)
 
 
@@ -81,9 +81,9 @@ def _submit(submit: Callable[[], list[Request | Problem]], seconds: int) -> tupl
         hub().listen()
     outcomes = submit()
     accepted = [outcome for outcome in outcomes if isinstance(outcome, Request)]
-    before = [row.id for row in accepted if row.state in _ENDED]  # under an idempotency key used before
+    before = [row.id for row in accepted if row.state in _SETTLED]  # under an idempotency key used before
     ended = representations.load(before) if before else {}
-    waiting = [row.id for row in accepted if row.state not in _ENDED]
+    waiting = [row.id for row in accepted if row.state not in _SETTLED]
     waited = hub().wait(waiting, max(0.0, until - time.monotonic())) if seconds and waiting else {}
     if waited is None:
         return outcomes, ended or None
@@ -96,7 +96,7 @@ def _result(outcome: Request | Problem, rows: dict[UUID, Row], token: str | None
     row = rows.get(outcome.id)
     shown = representations.request(outcome.id, row, token, now)
     here = f"/api/v1/requests/{outcome.id}/"
-    if row is None:
+    if row is None or shown["status"] == representations.AWAITING:
         return Result(202, shown, None, here)
     if shown["certificate"] is None:
         problem = representations.rejection(row)
@@ -170,4 +170,4 @@ class RequestView(ApiView):
         if row is None or not (caller.sees_all or row["owner"] == caller.grant.owner):
             raise Http404
         shown = representations.request(request_id, row, caller.grant.token, datetime.now(UTC))
-        return answer(shown, headers={"Retry-After": POLL_AFTER} if shown["status"] == representations.PENDING else None)
+        return answer(shown, headers={"Retry-After": POLL_AFTER[shown["status"]]} if shown["status"] in POLL_AFTER else None)

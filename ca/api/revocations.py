@@ -27,6 +27,7 @@ class Revocation:
     reason: str
     secret: str | None = field(default=None, repr=False)
     proof: bytes | None = None
+    reason_given: bool = True
 
 
 def from_json(body: Any) -> Revocation:
@@ -47,7 +48,7 @@ def _revocation(body: Mapping[str, str]) -> Revocation:
         return Revocation(body["reason"], proof=signature(body["proof"]))
     if not 0 < len(body.get("secret", "-")) <= MAX_SECRET:
         raise Problem("invalidField", f"a secret has 1 to {MAX_SECRET} characters", "secret")
-    return Revocation(body.get("reason", "unspecified"), secret=body.get("secret"))
+    return Revocation(body.get("reason", "unspecified"), secret=body.get("secret"), reason_given="reason" in body)
 
 
 def signature(text: str) -> bytes:

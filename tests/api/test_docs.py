@@ -7,8 +7,11 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.generators import EndpointEnumerator, SchemaGenerator
 from drf_spectacular.validation import validate_schema
+
+from ca.api.base import ApiView
+from ca.api.client_certificates import HOLDER
 
 from .conftest import Caller
 
@@ -69,3 +72,32 @@ def test_the_description_is_valid_and_nothing_in_it_is_guessed(nobody: Caller, c
     assert "Error" not in said.err
     assert nobody.get("schema/").json()["info"]["title"] == "Quicklime"
     assert nobody.get("schema/", Accept="application/json")["Content-Type"] == "application/json"
+
+
+def test_the_description_says_every_way_to_be_let_in(nobody: Caller) -> None:
+    described = nobody.get("schema/").json()
+    schemes = described["components"]["securitySchemes"]
+    assert {name: scheme["type"] for name, scheme in schemes.items()} == {"token": "http", "jwt": "http", "certificate": "mutualTLS"}
+    ways = {
+        f"{method} {path.removeprefix('/api/v1/')}": "|".join(sorted(next(iter(way), "") for way in operation.get("security", [])))
+        for path, methods in described["paths"].items()
+        for method, operation in methods.items()
+    }
+    bearer, holder = "jwt|token", "certificate|jwt|token"
+    assert ways["get certificates/{serial}/"] == ways["get certificates/{serial}/receipt/"] == holder
+    assert ways["post certificates/{serial}/renew/"] == ways["post certificates/{serial}/revoke/"] == f"|{holder}"
+    assert ways["post certificates/{serial}/checkin/"] == f"|{bearer}"
+    assert ways["get issuers/"] == ""
+    assert ways["post certificates/"] == ways["get services/"] == bearer
+    declared = {path for path, view in _views() if HOLDER in view.declared("GET")}
+    assert {path for path, said in ways.items() if said == holder} == declared
+
+
+def _views() -> list[tuple[str, ApiView]]:
+    """Those of the API, as the description calls them."""
+    found = EndpointEnumerator().get_api_endpoints()
+    return [
+        (f"get {path.removeprefix('/api/v1/')}", view.cls())
+        for path, _, method, view in found
+        if method == "GET" and issubclass(view.cls, ApiView)
+    ]

@@ -80,7 +80,7 @@ def test_database_gone_is_503(alice: Caller, monkeypatch: pytest.MonkeyPatch) ->
     def gone(*args: Any) -> None:
         raise OperationalError("connection to server at /secret failed")
 
-    monkeypatch.setattr(tokens, "authenticate", gone)
+    monkeypatch.setattr(tokens, "recognise", gone)
     answer = alice.get("certificates/")
     assert (answer.status_code, code(answer)) == (503, "unavailable")
     assert b"secret" not in answer.content
@@ -100,7 +100,7 @@ def test_a_fault_of_ours_is_a_problem_too_and_says_nothing(alice: Caller, monkey
     def broken(*args: Any) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(tokens, "authenticate", broken)
+    monkeypatch.setattr(tokens, "recognise", broken)
     client = Client(raise_request_exception=False)
     answer = client.get("/api/v1/certificates/", headers={"Authorization": f"Bearer {alice.secret}"})
     assert (answer.status_code, code(answer)) == (500, "internalError")

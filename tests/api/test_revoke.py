@@ -155,7 +155,7 @@ def test_a_revoked_token(serial: str, caller: Callable[..., Caller], now: Any) -
 def test_each_wrong_body_has_its_answer(serial: str, nobody: Caller, body: Any, status: int, expected: str) -> None:
     size = Event.objects.count()
     for each in (serial, ABSENT):
-        answer = nobody.post(path(each), body)
+        answer = nobody.post(path(each), body, X_Request_Id="same")
         assert (answer.status_code, code(answer)) == (status, expected)
     assert Event.objects.count() == size
 
@@ -186,7 +186,7 @@ def test_an_unknown_serial_and_a_wrong_secret_are_answered_alike(
             with CaptureQueriesContext(
                 connection,
             ) as queries:
-                answer = nobody.post(path(each), body)
+                answer = nobody.post(path(each), body, X_Request_Id="same")
             asked = [query["sql"].replace(each, "") for query in queries]
             seen.append((answer.status_code, answer.content, dict(answer.headers), list(compared), asked))
         assert seen[0] == seen[1]

@@ -407,6 +407,7 @@ def test_the_command_warns_where_it_would_not_help(issue: Issue, now: datetime) 
         (("--service", "x"), "--why"),
         (("--service", "x", "--why", " "), "--why"),
         (("--service", "x", "--why", "y", "--deadline", "1h", "--yes"), "a deadline is"),
+        (("--service", "x", "--why", "y", "--deadline", "1h"), "a deadline is"),
         (("--service", "x", "--why", "y", "--deadline", "soon"), "so many hours"),
         (("--service", "x", "--why", "y", "--deadline", "0h"), "so many hours"),
         (("--service", "x", "--why", "y", "--reason", "keyCompromise"), "invalid choice"),

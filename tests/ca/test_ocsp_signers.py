@@ -340,7 +340,8 @@ def greedy(now: datetime) -> str:
     secret = "ql_" + "g" * 43
     event = TokenCreated(
         token="00112233aabbccdd", hash=sha256(secret.encode()).hexdigest(), label="", owner="mallory", actions=["issue", "read"],
-        names=["*"], profiles=["*", OCSP_SIGNER], services=["*"], wildcards=True, uris=[], ips=["*"], expires_at=None, by="test",
+        names=["*"], profiles=["*", OCSP_SIGNER], services=["*"], wildcards=True, uris=[], ips=["*"], expires_at=None,
+        approval="as-profile", by="test",
     )  # fmt: skip
     append([event.new()], now)
     return secret

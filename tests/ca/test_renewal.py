@@ -451,6 +451,28 @@ def test_after_its_end_only_within_the_grace(issue: Issue, key: Key, now: dateti
     Request.objects.filter(state="received").delete()
 
 
+LATER: dict[str, dict[str, Any]] = {
+    "the same place": {},
+    "another node": {"node": "n2"},
+    "another service": {"service": "ledger"},
+    "another profile": {"profile": "peer"},
+    "another name": {"name": "other.internal"},
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_after_its_end_only_the_newest_of_its_place(issue: Issue, make: Make, key: Key, now: datetime, later: str) -> None:
+    old, ended = issue(key), timedelta(days=1)
+    issue(new_key(), token=make("bob"))
+    issue(new_key(), **LATER[later])
+    answer = ask(old, key, old.not_after + ended)
+    if later == "the same place":
+        assert (code(answer), Request.objects.filter(state="received").count()) == ("renewalTooLate", 0)
+        answer = ask(old, key, old.not_after)  # while it lives its key is as good as another
+    assert isinstance(answer, Request)
+    Request.objects.filter(state="received").delete()
+
+
 @pytest.mark.usefixtures("other_time")
 def test_who_asked_in_time_is_not_late_for_having_waited(issue: Issue, key: Key, now: datetime) -> None:
     old, batch = issue(key), uuid4()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import DataError, OperationalError
 
+from ca import shared_commit
+from ca.gathering import Expectation
 from ca.shared_commit import SharedCommit
 from tests.processes import eventually
 
@@ -77,3 +80,84 @@ def test_a_failed_leader_leaves_the_door_open() -> None:
     with pytest.raises(OperationalError):
         shared([99])
     assert shared([1]) == 1
+
+
+class Gated(Store):
+    """Commits once for each release of `let`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = threading.Semaphore(0)
+
+    def __call__(self, rows: Sequence[int]) -> int:
+        self.let.acquire(timeout=10)
+        self.commits.append(sorted(rows))
+        return len(self.commits)
+
+
+def test_whoever_is_committed_goes_on_while_others_are_being_committed() -> None:
+    store = Gated()
+    shared = SharedCommit(store)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(shared, [0])
+        eventually(lambda: shared._led and not shared._waiting)
+        second, third = pool.submit(shared, [1]), pool.submit(shared, [2])
+        eventually(lambda: len(shared._waiting) == 2)
+        store.let.release()
+        assert first.result(10) == 1
+        eventually(lambda: not shared._waiting)
+        fourth = pool.submit(shared, [3])
+        eventually(lambda: len(shared._waiting) == 1)
+        store.let.release()
+        assert (second.result(10), third.result(10), fourth.done()) == (2, 2, False)
+        store.let.release()
+        assert fourth.result(10) == 3
+    assert store.commits == [[0], [1, 2], [3]]
+
+
+@pytest.fixture
+def shared() -> SharedCommit[int, int]:
+    """After a commit that two callers shared, of which it will be told for long."""
+    store = Store()
+    shared = SharedCommit(store)
+    queue_behind(store, shared, [1, 2])
+    expect(shared, 2)
+    return shared
+
+
+def expect(shared: SharedCommit[int, int], number: int) -> None:
+    shared._expected = Expectation(60.0)
+    shared._expected.came(number, time.monotonic())
+
+
+def test_soon_after_a_shared_commit_the_next_waits_for_who_is_about_to_join(
+    shared: SharedCommit[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And goes on as soon as all are there: a pause to its end would be longer than the test may take."""
+    monkeypatch.setattr(shared_commit, "_PAUSE", 60.0)
+    monkeypatch.setattr(shared_commit, "_MOST", 60.0)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(shared, [3])
+        eventually(lambda: len(shared._waiting) == 1)
+        second = pool.submit(shared, [4])
+        assert first.result(10) == second.result(10) == 3
+
+
+def test_who_does_not_join_is_not_waited_for_longer_than_a_moment(shared: SharedCommit[int, int]) -> None:
+    assert shared([3]) == 3
+    expect(shared, 3)
+    assert shared([4]) == 4
+
+
+def test_nobody_is_waited_for_once_all_are_there(shared: SharedCommit[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared._all_there, "wait", lambda _: pytest.fail("waited"))
+    expect(shared, 1)
+    assert shared([3]) == 3
+
+
+def test_a_single_caller_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    store.gate.set()
+    shared = SharedCommit(store)
+    monkeypatch.setattr(shared._all_there, "wait", lambda _: pytest.fail("waited"))
+    assert [shared([row]) for row in (1, 2, 3)] == [1, 2, 3]

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 
 from ca import tasks
+from ca.gathering import Expectation
 from eventlog import checkpoints, saved
 
 
@@ -57,7 +58,8 @@ def test_gathering(peak: int, fresh: bool, arrivals: list[int], waits: str, monk
     clock = Clock(arrivals)
     monkeypatch.setattr(tasks, "time", clock)
     monkeypatch.setattr(tasks.issuance, "waiting", clock.waiting)
-    monkeypatch.setattr(tasks, "_peak", (peak, clock.now + (1 if fresh else -1)))
+    monkeypatch.setattr(tasks, "_expected", expected := Expectation(tasks._TELLING))
+    expected.came(peak, clock.now - (0 if fresh else tasks._TELLING))
     tasks._gather()
     if waits == "not at all":
         assert clock.slept == 0
@@ -65,15 +67,3 @@ def test_gathering(peak: int, fresh: bool, arrivals: list[int], waits: str, monk
         assert clock.slept == pytest.approx(3 * tasks._PAUSE)
     else:
         assert peak * tasks._EACH <= clock.slept < peak * tasks._EACH + 3 * tasks._PAUSE
-
-
-def test_the_peak_is_remembered_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock([0])
-    monkeypatch.setattr(tasks, "time", clock)
-    monkeypatch.setattr(tasks, "_peak", (1, 0.0))
-    for claimed, expected in ((64, 64), (3, 64)):
-        tasks._remember(claimed)
-        assert tasks._peak[0] == expected
-    clock.now += tasks._TELLING
-    tasks._remember(3)
-    assert tasks._peak[0] == 3

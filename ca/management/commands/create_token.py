@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from ca import tokens
-from ca.policy import ACTIONS
+from ca.policy import ACTIONS, ALWAYS, AS_PROFILE
 from ca.profiles import LEAF
 
 
@@ -25,6 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("--ip", action="append", default=[], help="IP range it may name, or '*' for all of the CA's")
         parser.add_argument("--uri", action="append", default=[], help="prefix of spiffe:// URIs it may name")
         parser.add_argument("--wildcards", action="store_true", help="may name *.zone")
+        parser.add_argument("--approval", action="store_true", help="a person must approve each of its requests, whatever the profile")
         parser.add_argument("--days", type=int, help="expires after so many days; default: never")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -43,6 +44,7 @@ def _scope(options: dict[str, Any], now: datetime) -> tokens.Scope:
         actions=options["action"] or ("issue", "read"), profiles=options["profile"] or ("server",), names=options["name"] or ("*",),
         services=options["service"] or ("*",), ips=options["ip"], uris=options["uri"], wildcards=options["wildcards"],
         expires_at=now + timedelta(days=options["days"]) if options["days"] else None,
+        approval=ALWAYS if options["approval"] else AS_PROFILE,
     )  # fmt: skip
 
 

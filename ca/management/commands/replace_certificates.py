@@ -17,7 +17,6 @@ from ca.mass_replacement import Preview
 from ca.models import Certificate, Replacement
 from ca.pki.reasons import KEY_COMPROMISE, PERMITTED
 from ca.revocation import CHUNK
-from ca.selections import Selection
 
 BY = "manage.py"
 LISTED = 20
@@ -48,12 +47,16 @@ class Command(BaseCommand):
         selection = selection_options.selection(options)
         if not options["why"].strip():
             raise CommandError("--why: the log keeps it")
-        preview = mass_replacement.preview(selection, now)
-        self._show(preview, now + options["deadline"])
+        deadline, preview = now + options["deadline"], mass_replacement.preview(selection, now)
+        try:
+            mass_replacement.check(deadline, options["reason"], now)
+        except Problem as problem:
+            raise CommandError(problem.detail) from None
+        self._show(preview, deadline)
         if not options["yes"]:
             self.console.print("This was a dry run: nothing is ordered. Repeat it with --yes.")
             return
-        self._mark(_ordered(selection, now + options["deadline"], options["reason"], options["why"].strip(), now), preview.total)
+        self._mark(mass_replacement.order(selection, deadline, options["reason"], options["why"].strip(), BY, now), preview.total)
 
     def _show(self, preview: Preview, deadline: datetime) -> None:
         if preview.unknown:
@@ -96,13 +99,6 @@ def _line(row: Replacement, now: datetime) -> str:
     state = "completed" if row.completed_at else "marking" if row.marked_to < row.position else "under way"
     counts = mass_replacement.progress(row.order, now)._asdict()
     return f"{row.order}  {state}, deadline {row.deadline:{_TIME}}: " + ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
-def _ordered(selection: Selection, deadline: datetime, reason: str, why: str, now: datetime) -> str:
-    try:
-        return mass_replacement.order(selection, deadline, reason, why, BY, now)
-    except Problem as problem:
-        raise CommandError(problem.detail) from None
 
 
 def _span(text: str) -> timedelta:
