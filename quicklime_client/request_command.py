@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from . import api, enrolment, options, pairs, served
+from . import api, enrolment, options, pairs, served, spans
 from .failures import Failure, Refused, reported
 from .records import Place, Record, Wanted
 from .store import Store, label_of
@@ -83,6 +83,8 @@ def _wanted(names: list[str], ips: list[str], service: str, node: str, profile: 
 def _host(text: str) -> str:
     if len(text) > 253 or not _HOST.fullmatch(text.lower()):
         raise Failure(f"the name {text!r}", "it is no DNS name", "write international names in their xn-- form, addresses with --ip")
+    if text.rpartition(".")[2].isdigit():  # RFC 1123 §2.1
+        raise Failure(f"the name {text!r}", "it ends in a number, as addresses do", "write addresses with --ip")
     return text.lower()
 
 
@@ -136,9 +138,8 @@ def show(record: Record, now: datetime) -> None:
     """Say what there is now and how to use it."""
     pair = record.current
     assert pair
-    days = (pair.not_after - now).total_seconds() / 86_400
     typer.echo(f"{record.label}: generation {pair.generation}, serial {pair.serial}")
-    typer.echo(f"  expires   {pair.not_after:%Y-%m-%d %H:%M} UTC, in {days:.1f} days")
+    typer.echo(f"  expires   {pair.not_after:%Y-%m-%d %H:%M} UTC, in {spans.text(pair.not_after - now)}")
     typer.echo(f"  renewal   {pair.renew_at:%Y-%m-%d %H:%M} UTC, by `quicklime agent`")
     typer.echo(f"  files     {record.place.out}/current")
     for line in pairs.usage(record.place):

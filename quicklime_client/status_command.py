@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import health, options
+from . import health, options, spans
 from .failures import reported
 from .health import Finding, Level
 from .store import Store
@@ -70,7 +70,7 @@ def _row(finding: Finding, now: datetime) -> list[Text]:
     pair = finding.record and finding.record.current
     cells = ["-"] * 4
     if pair:
-        cells = [f"{pair.serial[:12]}…", str(pair.generation), _span(pair.not_after - now), _span(pair.renew_at - now)]
+        cells = [f"{pair.serial[:12]}…", str(pair.generation), spans.text(pair.not_after - now), spans.text(pair.renew_at - now)]
     level = Text(finding.level.name.lower(), style=_STYLE[finding.level])
     return [Text(finding.label), *map(Text, cells), Text(_served(finding)), level]
 
@@ -82,12 +82,3 @@ def _served(finding: Finding) -> str:
     if record.served.error:
         return "no answer"
     return "yes" if record.served.serial == record.current.serial else "another"
-
-
-def _span(span: timedelta) -> str:
-    """The largest unit that leaves at least two of it: "89 d", "35 h", "12 min"; "over" for what has passed."""
-    seconds = span.total_seconds()
-    if seconds < 0:
-        return "over"
-    size, unit = next(((size, unit) for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")) if seconds >= 2 * size), (1, "s"))
-    return f"{seconds // size:.0f} {unit}"

@@ -92,6 +92,12 @@ def openssl(*arguments: str | Path, stdin: bytes = b"") -> str:
 def check_pair(directory: Path, root: Path) -> int:
     """openssl's word that key.pem and fullchain.pem fit and lead to the root; the certificate's serial."""
     leaf = directory / "fullchain.pem"
-    assert openssl("pkey", "-in", directory / "key.pem", "-pubout") == openssl("x509", "-in", leaf, "-noout", "-pubkey")
     openssl("verify", "-no_check_time", "-CAfile", root, "-untrusted", leaf, leaf)
-    return int(openssl("x509", "-in", leaf, "-noout", "-serial").strip().removeprefix("serial="), 16)
+    return check_key(openssl("pkey", "-in", directory / "key.pem", "-pubout"), leaf.read_bytes())
+
+
+def check_key(public: str, leaf: bytes) -> int:
+    """openssl's word that `public` is the certificate's key; the certificate's serial."""
+    serial, _, key = openssl("x509", "-noout", "-serial", "-pubkey", stdin=leaf).partition("\n")
+    assert key == public
+    return int(serial.removeprefix("serial="), 16)

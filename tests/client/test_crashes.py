@@ -3,7 +3,9 @@ on ends where it would have ended. After each crash openssl has a look."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from . import crashing
-from .conftest import LABEL, REQUEST, Node, check_pair, openssl
+from .conftest import LABEL, REQUEST, Node, check_key, check_pair, openssl
 from .fake import Fake, serving
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -19,14 +21,20 @@ LATE = START + timedelta(days=66)
 pytestmark = pytest.mark.timeout(240)
 
 
-def nodes(directory: Path, stride: int = 1) -> Iterator[tuple[int, Node]]:
-    """A fresh node with a fresh server, for each number from 1 on, or for every `stride`-th."""
-    for number in count(1, stride):
-        home = directory / str(number)
-        home.mkdir()
-        with serving(Fake(now=START), home) as fake:
-            node = Node(home, fake)
-            node.trust()
+def nodes(directory: Path, stride: int = 1, ready: Callable[[Node], object] = lambda node: None) -> Iterator[tuple[int, Node]]:
+    """A node and its server, for each number from 1 on, or for every `stride`-th: always as they were after `ready`."""
+    home, kept = directory / "home", directory / "kept"
+    home.mkdir()
+    with serving(Fake(now=START), directory) as fake:
+        node = Node(home, fake)
+        node.trust()
+        ready(node)
+        shutil.copytree(home, kept, symlinks=True)
+        made = [replace(each) for each in fake.certificates.values()]
+        for number in count(1, stride):
+            shutil.rmtree(home)
+            shutil.copytree(kept, home, symlinks=True)
+            fake.now, fake.certificates, fake.requests, fake.keyed = START, {each.serial: replace(each) for each in made}, {}, {}
             yield number, node
 
 
@@ -38,29 +46,23 @@ def pair(layout: str) -> Callable[[Node], int]:
 
     def haproxy(node: Node) -> int:
         combined = node.current() / "combined.pem"
-        assert openssl("pkey", "-in", combined, "-pubout") == openssl("x509", "-in", combined, "-noout", "-pubkey")
-        return serial_in(combined.read_bytes())
+        return check_key(openssl("pkey", "-in", combined, "-pubout"), combined.read_bytes())
 
     def pkcs12(node: Node) -> int:
         store, password = node.current() / "keystore.p12", node.current().parent / "keystore.password"
         opened = openssl("pkcs12", "-in", store, "-passin", f"file:{password}", "-nodes").encode()
-        assert openssl("pkey", "-pubout", stdin=opened) == openssl("x509", "-noout", "-pubkey", stdin=opened)
-        return serial_in(opened)
+        return check_key(openssl("pkey", "-pubout", stdin=opened), opened)
 
     return {"nginx": nginx, "haproxy": haproxy, "pkcs12": pkcs12}[layout]
-
-
-def serial_in(pem: bytes) -> int:
-    return int(openssl("x509", "-noout", "-serial", stdin=pem).strip().removeprefix("serial="), 16)
 
 
 @pytest.mark.parametrize(("layout", "stride"), [("nginx", 1), ("haproxy", 4), ("pkcs12", 4)])
 def test_a_renewal_killed_at_every_step(tmp_path: Path, layout: str, stride: int) -> None:
     check, at = pair(layout), set[int]()
-    for number, node in nodes(tmp_path, stride):
-        told = node.directory / "told"
-        node.request("--layout", layout, "--reload", f'echo "$QUICKLIME_SERIAL" >> {told}')
-        first = check(node)
+    told = tmp_path / "home/told"
+    more = ("--layout", layout, "--reload", f'echo "$QUICKLIME_SERIAL" >> {told}')
+    for number, node in nodes(tmp_path, stride, lambda node: node.request(*more)):
+        (first,) = (int(serial, 16) for serial in node.fake.certificates)
         node.fake.now = LATE
         killed = crashing.killed(crashing.one_pass, node.state, LATE, number)
         found = check(node)
@@ -96,8 +98,7 @@ def test_a_first_request_killed_at_every_step(tmp_path: Path) -> None:
 
 
 def test_a_revocation_killed_at_every_step(tmp_path: Path) -> None:
-    for number, node in nodes(tmp_path):
-        node.request()
+    for number, node in nodes(tmp_path, ready=Node.request):
         killed = crashing.killed(crashing.command, node.state, ("revoke", LABEL, "--yes"), number)
         node.run("revoke", LABEL, "--yes")
         assert node.record().revoked_at
@@ -108,7 +109,8 @@ def test_a_revocation_killed_at_every_step(tmp_path: Path) -> None:
 
 def test_trust_killed_at_every_step(tmp_path: Path) -> None:
     """Changing from one server to another: the old one or the new one is trusted, whole."""
-    with serving(Fake(), tmp_path) as other:
+    (tmp_path / "other").mkdir()
+    with serving(Fake(), tmp_path / "other") as other:
         for number, node in nodes(tmp_path):
             arguments = ("trust", other.url, "--fingerprint", other.fingerprint)
             killed = crashing.killed(crashing.command, node.state, arguments, number)

@@ -22,6 +22,7 @@ def test_a_key_is_made_here_and_a_pair_is_in_place(node: Node) -> None:
     said = node.request("--ip", "127.0.0.1", "--name", "www.payroll.internal")
     (made,) = node.fake.certificates.values()
     assert said.startswith(f"payroll.internal: generation 1, serial {made.serial}\n")
+    assert " UTC, in 89 d\n" in said
     assert f"ssl_certificate_key {node.current()}/key.pem;" in said
     assert check_pair(node.current(), node.state / "root.pem") == made.leaf.serial_number
     assert {name: made.body[name] for name in ("service", "node", "profile")} == {
@@ -287,6 +288,7 @@ def test_answers_that_are_none(node: Node, status: int, kind: str, body: bytes) 
         ("--name", "ü.internal"),
         ("--name", "a.internal\n"),
         ("--name", "x" * 254),
+        ("--name", "10.0.0.7"),
         ("--ip", "10.0.0"),
         ("--name", "a.internal", "--label", "../x"),
         ("--name", "a.internal", "--label", ""),
