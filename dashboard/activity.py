@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from django.db import connection
-
 from eventlog.append import StoredEvent
+from eventlog.bulk import add_counts
 from eventlog.projections import Projection
 from eventlog.projections import register as register_projection
 
@@ -19,10 +18,6 @@ from .models import Activity
 
 NAME = "activity"
 ISSUED, REVOKED, REJECTED = "certificate.issued", "certificate.revoked", "request.rejected"
-_COUNT = (
-    f"INSERT INTO {Activity._meta.db_table} AS old (hour, type, count) VALUES (%s, %s, %s) "  # noqa: S608 (fixed names)
-    "ON CONFLICT (hour, type) DO UPDATE SET count = old.count + excluded.count"
-)
 
 
 def register() -> None:
@@ -32,9 +27,7 @@ def register() -> None:
 
 def _count(events: Sequence[StoredEvent]) -> None:
     found = Counter((_hour(event.time), event.type) for event in events)
-    adapt = connection.ops.adapt_datetimefield_value
-    with connection.cursor() as cursor:
-        cursor.executemany(_COUNT, [(adapt(hour), kind, count) for (hour, kind), count in sorted(found.items())])
+    add_counts(Activity, ("hour", "type"), "count", sorted(found.items()))
 
 
 def _hour(moment: datetime) -> datetime:

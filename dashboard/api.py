@@ -24,9 +24,10 @@ from ca.checkins import NONE
 from ca.errors import Problem
 
 from . import documents, services
-from .services import Certificate, View
+from .services import After, Certificate, View
 
-_CURSOR = re.compile(r"~[A-Za-z0-9_-]*", re.ASCII)
+_OF_SERVICES = re.compile(r"~([A-Za-z0-9_-]*)()", re.ASCII)
+_OF_NODES = re.compile(r"~([A-Za-z0-9_-]*)(?:\.([0-9a-f]{40}))?", re.ASCII)
 
 
 class ServicesView(ApiView):
@@ -37,10 +38,10 @@ class ServicesView(ApiView):
 
     @documents.services
     def get(self, request: Request) -> HttpResponse:
-        view, limit, after = _view(request), _limit(request), _after(request)
-        found = services.services(view, after or "", limit + 1)
-        shown = [{**each, "issued_at": time(each["issued_at"])} for each in found[:limit]]
-        cursor = _cursor(found[limit - 1]["service"]) if len(found) > limit else None
+        view, limit, (after, _) = _view(request), _limit(request), _after(request, _OF_SERVICES) or ("", None)
+        found = services.services(view, after, limit)
+        shown = [{**each, "issued_at": time(each["issued_at"])} for each in found.services]
+        cursor = None if found.after is None else _cursor(found.after)
         return answer({"at": time(view.moment), "results": shown, "next": pages.following(request, cursor)})
 
 
@@ -52,27 +53,28 @@ class ServiceView(ApiView):
 
     @documents.service
     def get(self, request: Request, name: str) -> HttpResponse:
-        view, limit, after = _view(request), _limit(request), _after(request)
+        view, limit, after = _view(request), _limit(request), _after(request, _OF_NODES)
         counts = services.service(view, name)
         if not counts["nodes"]:
             raise Http404
-        found = services.nodes(view, name, after, limit + 1)
-        names = list(found)
-        page = {node: found[node] for node in names[:limit]}
-        cursor = _cursor(names[limit - 1]) if len(names) > limit else None
-        laggards = [generation(each, view.moment) for each in services.laggards(view, name)]
+        found = services.nodes(view, name, after, limit)
+        cursor = None if found.after is None else _cursor(*found.after)
         return answer({
-            "service": name, "at": time(view.moment), **counts, "laggards": laggards, "results": _nodes(page, view.moment),
-            "next": pages.following(request, cursor),
+            "service": name, "at": time(view.moment), **counts, "to_be_replaced": services.awaited(view, name),
+            "laggards": [generation(each, view.moment) for each in services.laggards(view, name)],
+            "results": _nodes(found.nodes, view.moment), "next": pages.following(request, cursor),
         })  # fmt: skip
 
 
 def _nodes(found: Mapping[str, Sequence[Certificate]], at: datetime) -> list[dict[str, Any]]:
-    seen = services.seen([each.serial for generations in found.values() for each in generations])
-    return [
-        {"node": node, "generations": [generation(each, at) | _served(each, seen.get(each.serial)) for each in generations]}
-        for node, generations in found.items()
-    ]
+    serials = [each.serial for generations in found.values() for each in generations]
+    seen, replace_by = services.seen(serials), services.replace_by(serials)
+
+    def shown(each: Certificate) -> dict[str, Any]:
+        wanted = replace_by.get(each.serial)
+        return generation(each, at) | _served(each, seen.get(each.serial)) | {"replace_by": wanted and time(wanted)}
+
+    return [{"node": node, "generations": [shown(each) for each in generations]} for node, generations in found.items()]
 
 
 def generation(each: Certificate, at: datetime) -> dict[str, Any]:
@@ -116,21 +118,22 @@ def _limit(request: Request) -> int:
     return listing.limit(request.query_params.get("limit"))
 
 
-def _cursor(name: str) -> str:
-    """Leads behind the entry `name`, which may be empty."""
-    return "~" + urlsafe_b64encode(name.encode()).decode().rstrip("=")
+def _cursor(name: str, serial: str | None = None) -> str:
+    """Leads behind the entry `name`, which may be empty; or behind one line of it, see services.After."""
+    return "~" + urlsafe_b64encode(name.encode()).decode().rstrip("=") + (f".{serial}" if serial else "")
 
 
-def _after(request: Request) -> str | None:
+def _after(request: Request, form: re.Pattern[str]) -> After | None:
     text = request.query_params.get("cursor")
     if text is None:
         return None
     try:
-        if not _CURSOR.fullmatch(text):
+        parts = form.fullmatch(text)
+        if not parts:
             raise ValueError
-        name = b64decode(text[1:] + "=" * (-len(text[1:]) % 4), altchars=b"-_", validate=True).decode()
-        if _cursor(name) != text or not name.isprintable():
+        name = b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True).decode()
+        if _cursor(name, parts[2]) != text or not name.isprintable():
             raise ValueError
     except (ValueError, Base64Error):
         raise Problem("invalidParameter", "cursor is not one of ours: take it from a page's `next`", "cursor") from None
-    return name
+    return After(name, parts[2] or None)

@@ -1,10 +1,11 @@
 from pathlib import Path
 
 from django.apps import AppConfig
+from django.contrib.admin import apps as admin
 
 
 class DashboardConfig(AppConfig):
-    name = "dashboard"
+    name, default = "dashboard", True
 
     def ready(self) -> None:
         from eventlog import schemas
@@ -15,3 +16,9 @@ class DashboardConfig(AppConfig):
         watching.register()
         lineage.register()
         activity.register()
+
+
+class AdminConfig(admin.AdminConfig):
+    """Django's admin with our site."""
+
+    default, default_site = False, "dashboard.site.Site"

@@ -17,13 +17,15 @@ from .services import STATUSES
 
 
 class ServiceSummarySerializer(serializers.Serializer[Any]):
-    """`certificates`: the newest of each place; `left_behind`: those of them that should have been replaced."""
+    """`certificates`: the newest of each place; `left_behind`: those of them that should have been replaced; `or_more`: there are more
+    than were counted."""
 
     service = serializers.CharField()
     nodes = serializers.IntegerField()
     certificates = serializers.IntegerField()
     left_behind = serializers.IntegerField()
     issued_at = serializers.DateTimeField()
+    or_more = serializers.BooleanField()
 
 
 class ServicesSerializer(serializers.Serializer[Any]):
@@ -53,14 +55,18 @@ class LaggardSerializer(serializers.Serializer[Any]):
 
 
 class GenerationSerializer(LaggardSerializer):
-    """`served`, `seen_at`: what the node said when it last checked in with this certificate; `deployed` null where nobody looked."""
+    """`served`, `seen_at`: what the node said when it last checked in with this certificate; `deployed` null where nobody looked.
+    `replace_by`: an order wants it replaced before then, and it has no successor yet. These are of now, whatever time is asked about."""
 
     served = serializers.CharField(allow_null=True)
     deployed = serializers.BooleanField(allow_null=True)
     seen_at = serializers.DateTimeField(allow_null=True)
+    replace_by = serializers.DateTimeField(allow_null=True)
 
 
 class NodeSerializer(serializers.Serializer[Any]):
+    """A page ends after as many lines as it may have: a node that has more goes on on the next."""
+
     node = serializers.CharField(allow_blank=True)
     generations = GenerationSerializer(many=True)
 
@@ -73,6 +79,8 @@ class ServiceSerializer(serializers.Serializer[Any]):
     current = serializers.IntegerField()
     left_behind = serializers.IntegerField()
     revoked = serializers.IntegerField()
+    or_more = serializers.BooleanField()
+    to_be_replaced = serializers.IntegerField()
     laggards = LaggardSerializer(many=True)
     results = NodeSerializer(many=True)
     next = serializers.URLField(allow_null=True)

@@ -56,26 +56,39 @@ def _signature(note: notes.Note, vkey: str) -> Step:
     return Step(True, "The log's key signed the checkpoint with that root", [vkey])
 
 
-def of_checkpoint(text: str) -> list[Step]:
+class Judgement(NamedTuple):
+    """Whether the log is still the one that somebody knew, None where nothing could be compared; and what that rests on."""
+
+    holds: bool | None
+    steps: list[Step]
+
+
+def nothing(text: str) -> Judgement:
+    """`text` says why nothing could be compared."""
+    return Judgement(None, [Step(False, text)])
+
+
+def of_checkpoint(text: str) -> Judgement:
     """Whether the log today continues the checkpoint `text`, which somebody kept: who signed it, and the consistency proof from
-    it to the newest one."""
+    it to the newest one. What no key of this log signed says nothing about its history, and is not compared."""
     try:
         older = notes.parse(_normal(text))
     except notes.BadNote as error:
-        return [Step(False, f"This is no checkpoint that could be read: {error}")]
+        return nothing(f"This is no checkpoint that could be read: {error}")
     newest = checkpoints.latest()
     if newest is None:
-        return [Step(False, "The log has no checkpoint yet to compare with.")]
-    return [
-        _signed_by_one_of(older, _known_keys(newest)),
-        *_consistency(older, notes.parse(newest.note)),
-        _signature(notes.parse(newest.note), newest.vkey),
-    ]
+        return nothing("The log has no checkpoint yet to compare with.")
+    signed = _signed_by_one_of(older, _known_keys(newest))
+    if not signed.ok:
+        return Judgement(None, [signed])
+    today = notes.parse(newest.note)
+    steps = [signed, _consistency(older, today), _signature(today, newest.vkey)]
+    return Judgement(all(step.ok for step in steps), steps)
 
 
 def _normal(text: str) -> str:
-    """As it was published: a browser sends CRLF, and copying loses the last newline."""
-    return text.replace("\r\n", "\n").strip("\n") + "\n"
+    """As it was published: a browser sends CRLF, an editor may begin a file with a byte order mark, copying loses the last newline."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").strip("\n") + "\n"
 
 
 def _known_keys(newest: Checkpoint) -> list[str]:
@@ -87,22 +100,20 @@ def _signed_by_one_of(note: notes.Note, vkeys: Sequence[str]) -> Step:
         step = _signature(note, vkey)
         if step.ok:
             return Step(True, f"The log's key signed your checkpoint of {note.size:,} events", [vkey])
-    return Step(False, "No key of this log signed your checkpoint: it is another log's, or forged")
+    return Step(
+        False, "No key of this log signed your checkpoint: it is another log's, or forged. If you saved it here, this is not the log it was"
+    )
 
 
-def _consistency(older: notes.Note, newest: notes.Note) -> list[Step]:
+def _consistency(older: notes.Note, newest: notes.Note) -> Step:
     if older.size == 0:
-        return [Step(True, "Your checkpoint is of the empty log, which every log continues")]
+        return Step(True, "Your checkpoint is of the empty log, which every log continues")
     if older.size > head.size() or older.size > newest.size:
-        return [
-            Step(
-                False, f"Your checkpoint is of {older.size:,} events, the newest one here of {newest.size:,}: the log lost some, or went on"
-            )
-        ]
+        told = f"Your checkpoint is of {older.size:,} events, the newest one here of {newest.size:,}: the log lost some, or went on"
+        return Step(False, told)
     path = proofs.consistency_proof(older.size, newest.size)
     holds = merkle.verify_consistency(older.size, newest.size, path, older.root, newest.root)
     if not holds:
-        return [Step(False, f"The first {older.size:,} events are not those of your checkpoint: history was changed", [older.root.hex()])]
-    return [
-        Step(True, f"{len(path)} hashes show its {older.size:,} events to be the first of today's {newest.size:,}", [newest.root.hex()])
-    ]
+        return Step(False, f"The first {older.size:,} events are not those of your checkpoint: history was changed", [older.root.hex()])
+    told = f"{len(path)} hashes show its {older.size:,} events to be the first of today's {newest.size:,}"
+    return Step(True, told, [newest.root.hex()])

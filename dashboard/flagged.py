@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ca.models import Certificate
-from eventlog.bulk import places, read_rows
+from eventlog.bulk import among, read_rows
 
 
 class Flagged(NamedTuple):
@@ -29,5 +29,6 @@ def unreplaced(thresholds: Mapping[str, str]) -> list[Flagged]:
     if not thresholds:
         return []
     columns = ("serial", "token", "owner", "profile", "service", "node", "not_after")
-    tail = f"WHERE serial IN ({places(thresholds)}) AND revoked_at IS NULL AND replaced_by IS NULL"
-    return sorted(Flagged(row[0], thresholds[row[0]], *row[1:]) for row in read_rows(Certificate, columns, tail, list(thresholds)))
+    condition, parameters = among("serial", thresholds)
+    rows = read_rows(Certificate, columns, f"WHERE {condition} AND revoked_at IS NULL AND replaced_by IS NULL", parameters)
+    return sorted(Flagged(row[0], thresholds[row[0]], *row[1:]) for row in rows)

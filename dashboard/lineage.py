@@ -8,14 +8,14 @@ time, in their order; asks no clock, so whether a node was left behind is for th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
 from eventlog.append import StoredEvent
-from eventlog.bulk import insert_rows, places, read_rows, update_rows
+from eventlog.bulk import among, insert_rows, read_rows, update_rows
 from eventlog.projections import Projection
 from eventlog.projections import register as register_projection
 
@@ -26,13 +26,22 @@ NAME = "lineage"
 
 
 @dataclass(slots=True)
-class _Member:
-    """A row of Generation."""
+class Standing:
+    """Of a row of Generation what later events ask and change."""
 
     serial: str
     line: str
     number: int
     place: bytes
+    superseded_by: str | None
+    superseded_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(slots=True)
+class Member(Standing):
+    """A row of Generation."""
+
     service: str
     node: str
     owner: str
@@ -42,14 +51,12 @@ class _Member:
     not_after: datetime
     renew_by: datetime
     issued_at: datetime
-    superseded_by: str | None
-    superseded_at: datetime | None
-    revoked_at: datetime | None
 
 
-_COLUMNS = tuple(field.name for field in fields(_Member))
-_CHANGING = ("superseded_by", "superseded_at", "revoked_at")
-_row, _changing = attrgetter(*_COLUMNS), attrgetter("serial", *_CHANGING)
+COLUMNS = tuple(field.name for field in fields(Member))
+_STANDING = tuple(field.name for field in fields(Standing))
+_SUPERSEDED, _REVOKED = ("superseded_by", "superseded_at"), ("revoked_at",)
+_row, _superseded, _revoked = attrgetter(*COLUMNS), attrgetter("serial", *_SUPERSEDED), attrgetter("serial", *_REVOKED)
 
 
 def register() -> None:
@@ -63,34 +70,44 @@ class _Lines:
     def __init__(self, events: Sequence[StoredEvent]) -> None:
         issued = [event.data for event in events if event.type == "certificate.issued"]
         serials = {event.subject for event in events if event.type == "certificate.revoked"} | {each["replaces"] for each in issued}
-        stored = [*_stored("serial", serials - {None}), *_stored("place", {line_of(each) for each in issued}, " AND superseded_at IS NULL")]
-        self.members = {each.serial: each for each in stored}
-        self.newest = {each.place: each for each in self.members.values() if each.superseded_at is None}
-        self._known = set(self.members)
+        self._places = {each["serial"]: line_of(each) for each in issued}
+        stored = [*_stored("serial", serials - {None}), *_stored("place", set(self._places.values()), " AND superseded_at IS NULL")]
+        self._members = {each.serial: each for each in stored}
+        self._newest = {each.place: each for each in self._members.values() if each.superseded_at is None}
+        self._new: list[Member] = []
+        self._changed: dict[str, list[Standing]] = {"superseded": [], "revoked": []}  # of those that were stored
 
     def issue(self, event: StoredEvent) -> None:
-        place = line_of(event.data)
-        before = [each for each in (self.members.get(event.data["replaces"] or ""), self.newest.get(place)) if each]
+        place = self._places[event.subject]
+        before = [each for each in (self._members.get(event.data["replaces"] or ""), self._newest.get(place)) if each]
         member = _member(event, place, before)
         for old in before:
             self._supersede(old, member)
-        self.members[member.serial] = self.newest[place] = member
+        self._members[member.serial] = self._newest[place] = member
+        self._new.append(member)
 
-    def _supersede(self, old: _Member, new: _Member) -> None:
+    def _supersede(self, old: Standing, new: Member) -> None:
         """Once: a second one that took a line over would be no successor."""
         if old.superseded_at is None:
             old.superseded_by, old.superseded_at = new.serial, new.issued_at
-            self.newest.pop(old.place, None)
+            self._newest.pop(old.place, None)
+            self._note("superseded", old)
 
     def revoke(self, event: StoredEvent) -> None:
-        member = self.members.get(event.subject)
+        member = self._members.get(event.subject)
         if member is not None and member.revoked_at is None:
             member.revoked_at = event.time
+            self._note("revoked", member)
+
+    def _note(self, change: str, member: Standing) -> None:
+        if not isinstance(member, Member):
+            self._changed[change].append(member)
 
     def write(self) -> None:
         """What was current first: a place has one current certificate at a time."""
-        update_rows(Generation, "serial", _CHANGING, [_changing(self.members[serial]) for serial in self._known])
-        insert_rows(Generation, _COLUMNS, [_row(each) for serial, each in self.members.items() if serial not in self._known])
+        update_rows(Generation, "serial", _SUPERSEDED, map(_superseded, self._changed["superseded"]))
+        update_rows(Generation, "serial", _REVOKED, map(_revoked, self._changed["revoked"]))
+        insert_rows(Generation, COLUMNS, map(_row, self._new))
 
 
 def _read(events: Sequence[StoredEvent]) -> None:
@@ -104,26 +121,21 @@ def _read(events: Sequence[StoredEvent]) -> None:
     lines.write()
 
 
-def _stored(column: str, values: Iterable[Any], more: str = "") -> list[_Member]:
-    wanted = list(values)
-    if not wanted:
+def _stored(column: str, values: Collection[Any], more: str = "") -> list[Standing]:
+    if not values:
         return []
-    rows = read_rows(Generation, _COLUMNS, f"WHERE {column} IN ({places(wanted)}){more}", wanted)
-    return [_Member(*each) for each in map(_plain, rows)]
+    condition, parameters = among(column, values)
+    return [Standing(*row) for row in read_rows(Generation, _STANDING, f"WHERE {condition}{more}", parameters)]
 
 
-def _plain(row: Sequence[Any]) -> Sequence[Any]:
-    return [bytes(value) if isinstance(value, memoryview) else value for value in row]
-
-
-def _member(event: StoredEvent, place: bytes, before: Sequence[_Member]) -> _Member:
+def _member(event: StoredEvent, place: bytes, before: Sequence[Standing]) -> Member:
     """`before`: what it follows, the predecessor that it was renewed from first."""
     data: Mapping[str, Any] = event.data
     line = before[0].line if before else data["serial"]
     number = 1 + max((each.number for each in before if each.line == line), default=0)
     begin, end, renew_by = (datetime.fromisoformat(data[name]) for name in ("not_before", "not_after", "renew_by"))
-    return _Member(
-        serial=data["serial"], line=line, number=number, place=place,
+    return Member(
+        serial=data["serial"], line=line, number=number, place=place, superseded_by=None, superseded_at=None, revoked_at=None,
         service=data["service"], node=data["node"], owner=data["owner"], profile=data["profile"], names=data["names"],
-        not_before=begin, not_after=end, renew_by=renew_by, issued_at=event.time, superseded_by=None, superseded_at=None, revoked_at=None,
+        not_before=begin, not_after=end, renew_by=renew_by, issued_at=event.time,
     )  # fmt: skip

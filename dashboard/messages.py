@@ -54,19 +54,25 @@ def mail(recipient: str, recipient_hash: str, message: str, items: Sequence[Item
     message has the same, so that whoever gets it twice can tell. Raises ValueError if `recipient` is no mail address."""
     unsubscribe = silencing.unsubscribe_url(recipient_hash)
     context = _context(items, recipient_hash) | {"unsubscribe": unsubscribe, "url": settings.PUBLIC_URL}
-    found = EmailMessage(policy=_POLICY)
-    found["From"] = settings.MAIL_FROM
-    found["To"] = checked(recipient)
-    found["Subject"] = subject(items)
-    found["Date"] = format_datetime(now)
-    found["Message-ID"] = f"<{message}@{settings.MAIL_FROM.rpartition('@')[2]}>"
-    found["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answers by machines, please
+    found = addressed(recipient, subject(items), message, now)
     found["List-Unsubscribe"] = f"<{unsubscribe}>"
     if unsubscribe.startswith("https:"):
         found["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     found.set_content(render_to_string("dashboard/reminder.txt", context))
     found.add_alternative(render_to_string("dashboard/reminder.html", context), subtype="html")
     return found.as_bytes()
+
+
+def addressed(recipient: str, about: str, message: str, now: datetime) -> EmailMessage:
+    """A message without a body; `about` is its subject, `message` its id. Raises ValueError if `recipient` is no mail address."""
+    found = EmailMessage(policy=_POLICY)
+    found["From"] = settings.MAIL_FROM
+    found["To"] = checked(recipient)
+    found["Subject"] = about
+    found["Date"] = format_datetime(now)
+    found["Message-ID"] = f"<{message}@{settings.MAIL_FROM.rpartition('@')[2]}>"
+    found["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answers by machines, please
+    return found
 
 
 def subject(items: Sequence[Item]) -> str:

@@ -1,4 +1,5 @@
-"""What the pages ask of rooms that they may not enter: the health of the installation, and certificate status as it is served.
+"""What the pages ask of rooms that they may not enter: the health of the installation, and certificate status as it is served or to
+be served anew.
 
 Owns the shapes of the answers. Who answers is wired by settings.DASHBOARD, dotted names of functions, as a room knows only
 the rooms below it.
@@ -6,7 +7,7 @@ the rooms below it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from django.utils.module_loading import import_string
 
 
 class ServedCrl(NamedTuple):
-    """A CRL as it is served now; `shard` None for the issuer's full one, `der` as published."""
+    """A CRL as it is served now; `shard` None for the issuer's full one, `size` in bytes."""
 
     issuer: str
     shard: int | None
@@ -53,6 +54,12 @@ def crl(issuer: str, shard: int | None) -> bytes | None:
     return found
 
 
+def crl_facts(issuer: str, shard: int | None) -> ServedCrl | None:
+    """The same CRL without its bytes, which may be many."""
+    found: ServedCrl | None = _wired("crl_facts")(issuer, shard)
+    return found
+
+
 def crls() -> Sequence[ServedCrl]:
     """Every CRL, the full one of an issuer before its shards."""
     found: Sequence[ServedCrl] = _wired("crls")()
@@ -62,6 +69,12 @@ def crls() -> Sequence[ServedCrl]:
 def delegates() -> Sequence[Delegate]:
     """The delegated OCSP signers, newest first."""
     found: Sequence[Delegate] = _wired("delegates")()
+    return found
+
+
+def sign_again(serials: Collection[str], now: datetime) -> int:
+    """Have the OCSP responses of these serials made anew before they are due; how many that are."""
+    found: int = _wired("sign_again")(serials, now)
     return found
 
 

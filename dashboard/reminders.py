@@ -20,10 +20,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
 
 from ca.crash import point
 from ca.models import Certificate
@@ -104,6 +105,23 @@ def waiting() -> QuerySet[Reminder]:
     """Not sent, and their certificates still ring for this."""
     rings = Watched.objects.filter(serial=OuterRef("serial"), reached=OuterRef("threshold"))
     return Reminder.objects.filter(Exists(rings), state=State.DUE)
+
+
+class Backlog(NamedTuple):
+    """How many reminders are due, for how long the first has been; and how many were tried in vain, whenever the next try is."""
+
+    waiting: int
+    waiting_seconds: float
+    refused: int
+
+
+def backlog(now: datetime) -> Backlog:
+    """What readiness asks, of the reminders that were not sent alone."""
+    due, tried = Q(due_at__lte=now), Q(tries__gt=0)
+    unsent = Reminder.objects.filter(state=State.DUE)
+    found = unsent.aggregate(waiting=Count("id", filter=due), since=Min("due_at", filter=due), refused=Count("id", filter=tried))
+    waited = max(0.0, round((now - found["since"]).total_seconds(), 1)) if found["since"] else 0.0
+    return Backlog(found["waiting"], waited, found["refused"])
 
 
 def _recipients(now: datetime) -> list[str]:
@@ -222,9 +240,15 @@ def _not_delivered(message: Message, why: str, now: datetime, cap: timedelta) ->
     log.warning("the message %s was not delivered: %s", message.id, why)
     with transaction.atomic():
         rows = _of(message, State.CLAIMED, State.HANDED).select_for_update().values_list("id", "tries")
-        due = [(row, now + min(cap, FIRST * 2 ** min(tries - 1, 12))) for row, tries in rows]
+        due = [(row, now + pause(tries, cap)) for row, tries in rows]
         update_rows(Reminder, "id", ("due_at",), due, {"state": State.DUE.value, "answer": why[:60]})
     return False
+
+
+def pause(tries: int, cap: timedelta = CAP) -> timedelta:
+    """Until the next try after so many, ever longer up to `cap`."""
+    doublings: int = 2 ** min(tries - 1, 12)
+    return min(cap, FIRST * doublings)
 
 
 def _give_back(now: datetime) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import re
 import smtplib
+import socket
 import ssl
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
-TIMEOUT = 10.0  # seconds for each answer
+TIMEOUT, WHOLE = 10.0, 120.0  # seconds: for each answer, and for a connection, however slowly it drips
 TRY_AGAIN_LATER = 421  # RFC 5321 §4.2.3: the server ends the connection
 
 
@@ -121,13 +123,40 @@ def _agreed(smtp: smtplib.SMTP, code: int, *good: int) -> None:
         raise Refused(code)
 
 
+class _Limited(smtplib.SMTP):
+    """Its connection is cut after WHOLE seconds, which who waits for an answer sees as the server's doing."""
+
+    def connect(self, *where: Any, **how: Any) -> tuple[int, bytes]:
+        self._timer = threading.Timer(WHOLE, self._cut)
+        self._timer.daemon = True
+        self._timer.start()
+        try:
+            return super().connect(*where, **how)
+        except BaseException:
+            self._timer.cancel()
+            raise
+
+    def close(self) -> None:
+        self._timer.cancel()
+        super().close()
+
+    def _cut(self) -> None:
+        if self.sock is not None:
+            with contextlib.suppress(OSError):  # it is gone already
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # below TLS, which another thread reads
+
+
+class _LimitedTLS(_Limited, smtplib.SMTP_SSL):
+    """The same, with TLS from the first byte."""
+
+
 def _connected(server: Server, greeting: str) -> smtplib.SMTP:
     context = ssl.create_default_context()  # verifies, by the system's roots or SSL_CERT_FILE
     smtp: smtplib.SMTP
     if server.tls == "tls":
-        smtp = smtplib.SMTP_SSL(server.host, server.port, local_hostname=greeting, timeout=TIMEOUT, context=context)
+        smtp = _LimitedTLS(server.host, server.port, local_hostname=greeting, timeout=TIMEOUT, context=context)
     else:
-        smtp = smtplib.SMTP(server.host, server.port, local_hostname=greeting, timeout=TIMEOUT)
+        smtp = _Limited(server.host, server.port, local_hostname=greeting, timeout=TIMEOUT)
     try:
         if server.tls == "starttls":
             smtp.starttls(context=context)

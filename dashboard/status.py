@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from . import decoding, neighbours
 
+LARGEST = 500_000  # bytes of a CRL that is read and searched without being asked for
 _SHARD = re.compile(r"/crl/[A-Za-z0-9_-]+/([0-9]{1,6})\.crl\Z", re.ASCII)
 
 
@@ -32,12 +33,13 @@ class Word:
     this_update: datetime | None = None
     next_update: datetime | None = None
     detail: str = ""
+    unread: int = 0  # size of what was too large to be read
 
 
-def served(der: bytes, issuer: str, issuer_der: bytes, now: datetime) -> list[Word]:
-    """What OCSP and the CRL say of a certificate of `issuer`."""
+def served(der: bytes, issuer: str, issuer_der: bytes, now: datetime, whole: bool = False) -> list[Word]:
+    """What OCSP and the CRL say of a certificate of `issuer`; `whole`: the CRL, too, if it is larger than LARGEST."""
     certificate, authority = x509.load_der_x509_certificate(der), x509.load_der_x509_certificate(issuer_der)
-    return [_ocsp(certificate, authority, now), _crl(certificate, issuer, authority, decoding.crl_points(der), now)]
+    return [_ocsp(certificate, authority, now), _crl(certificate, issuer, authority, decoding.crl_points(der), now, whole)]
 
 
 def _ocsp(certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> Word:
@@ -86,12 +88,19 @@ def _signature_fault(signer: x509.Certificate, signature: bytes, signed: bytes, 
     return ""
 
 
-def _crl(certificate: x509.Certificate, name: str, issuer: x509.Certificate, points: list[str], now: datetime) -> Word:
+def _crl(certificate: x509.Certificate, name: str, issuer: x509.Certificate, points: list[str], now: datetime, whole: bool) -> Word:
     shard = next((int(found[1]) for url in points if (found := _SHARD.search(url))), None)
     channel = "CRL" if shard is None else f"CRL shard {shard}"
+    known = neighbours.crl_facts(name, shard)
+    if known is not None and known.size > LARGEST and not whole:
+        return Word(channel, "not looked up", True, known.this_update, known.next_update, "not read", known.size)
     der = neighbours.crl(name, shard)
     if der is None:
         return Word(channel, "none published yet", False)
+    return _listed(channel, der, certificate, issuer, now)
+
+
+def _listed(channel: str, der: bytes, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> Word:
     crl = x509.load_der_x509_crl(der)
     entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
     fault = "" if crl.is_signature_valid(issuer.public_key()) else "its signature is wrong"  # type: ignore[arg-type]

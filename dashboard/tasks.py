@@ -14,16 +14,18 @@ from celery import shared_task
 
 from eventlog import clock, fence, projections
 
-from . import activity, expiry, lineage, reminders, watching
+from . import activity, expiry, lineage, notices, reminders, watching
 
 log = logging.getLogger(__name__)
 FOLLOWED = (lineage.NAME, watching.NAME, activity.NAME)
-SLICE = 5_000  # events, a few tenths of a second: the worker issues besides
+SLICE = 1_000  # events of each, a few tenths of a second in all: a revocation may wait for this worker to sign it
 
 
 @shared_task(name="dashboard.follow")
 def follow() -> None:
     """Read on in the log, a slice of it: what remains is read in two seconds, by beat's next message."""
+    if projections.catch_up_together(FOLLOWED, most=SLICE):
+        return
     for name in FOLLOWED:
         try:
             projections.catch_up(name, wait=False, most=SLICE)
@@ -35,8 +37,9 @@ def follow() -> None:
 
 @shared_task(name="dashboard.remind")
 def remind() -> None:
-    """Flag the certificates that nobody renewed, and tell who is to know."""
+    """Tell approvers of what waits for them; flag the certificates that nobody renewed, and tell who is to know."""
     now = datetime.now(UTC)
+    notices.tell_due(now)
     try:
         flagged = expiry.flag_due(now)
     except (clock.ClockApart, fence.LogBehind) as error:

@@ -1,6 +1,7 @@
 """The installation's health in words: one line for each part that an operator knows.
 
-Owns the words for what /readyz says in numbers; what is well and what is not, the checks themselves decide.
+Owns the words for what /readyz says in numbers; what is well and what is not, the checks themselves decide. What is "late" is not well
+to operators, and no reason to send clients elsewhere.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ class Part(NamedTuple):
 
 def parts(report: Mapping[str, Check]) -> list[Part]:
     """The report's checks in the order of the table, then those the table does not know."""
-    known = [Part(name, bool(report[key]["ok"]), says(report[key])) for key, name, says in _WORDS if key in report]
-    others = [Part(key, bool(check["ok"]), _plain(check)) for key, check in report.items() if key not in _KEYS]
+    known = [Part(name, _is_well(report[key]), says(report[key])) for key, name, says in _WORDS if key in report]
+    others = [Part(key, _is_well(check), _plain(check)) for key, check in report.items() if key not in _KEYS]
     return known + others
+
+
+def _is_well(check: Check) -> bool:
+    return bool(check["ok"]) and not check.get("late")
 
 
 def _pipeline(check: Check) -> str:
@@ -59,6 +64,32 @@ def _renewals(check: Check) -> str:
     )
 
 
+def _responders(check: Check) -> str:
+    if not check["seconds_ago"]:
+        return "none says anything"
+    longest = max(check["seconds_ago"].values())
+    return f"{len(check['seconds_ago'])}, up to date {longest:g} s ago"
+
+
+def _workers(check: Check) -> str:
+    waiting = sum(check["waiting"].values())
+    if not check["ok"]:
+        return f"none takes up work, {waiting:,} messages wait"
+    return f"{waiting:,} messages wait" if waiting else "nothing waits"
+
+
+def _log(check: Check) -> str:
+    if check.get("error"):
+        return str(check["error"])
+    return f"{check['uncovered']:,} events without checkpoint" if not check["ok"] else "continues its checkpoints"
+
+
+def _reminders(check: Check) -> str:
+    if check["refused"]:
+        return f"{check['refused']:,} refused, {check['waiting']:,} due"
+    return f"{check['waiting']:,} due" if check["waiting"] else "nobody is to be told"
+
+
 def _beat(check: Check) -> str:
     return "never seen" if check["seconds_ago"] is None else f"{check['seconds_ago']:g} s ago"
 
@@ -74,6 +105,20 @@ def _lint(check: Check) -> str:
     return f"refused: {'; '.join(check['failed'])}" if check["failed"] else "every shape passes"
 
 
+def _backups(check: Check) -> str:
+    if check["seconds_ago"] is None:
+        return "none is known"
+    events = check["events_since"]
+    return f"{_ago(check['seconds_ago'])} ago, {events:,} event{'' if events == 1 else 's'} since"
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def _plain(check: Check) -> str:
     said = check.get("error") or check.get("detail")
     return str(said) if said else ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in check.items() if name != "ok")
@@ -83,8 +128,12 @@ _WORDS: tuple[tuple[str, str, Callable[[Check], str]], ...] = (
     ("requests", "Pipeline", _pipeline),
     ("ocsp", "OCSP", _ocsp),
     ("crl", "CRL", _crl),
+    ("responders", "Responders", _responders),
     ("renewals", "Renewals", _renewals),
-    ("log", "Log", lambda check: check.get("error", "continues its checkpoints")),
+    ("reminders", "Reminders", _reminders),
+    ("log", "Log", _log),
+    ("backups", "Backups", _backups),
+    ("workers", "Workers", _workers),
     ("beat", "Beat", _beat),
     ("projections", "Projections", _projections),
     ("shapes", "Lint", _lint),

@@ -17,7 +17,7 @@ from typing import Any
 from django.db import connection
 
 from eventlog.append import StoredEvent
-from eventlog.bulk import insert_rows, insert_unless_taken, places, read_rows, update_rows
+from eventlog.bulk import add_counts, among, insert_rows, insert_unless_taken, read_rows, update_rows
 from eventlog.projections import Projection
 from eventlog.projections import register as register_projection
 
@@ -27,6 +27,7 @@ from .thresholds import THRESHOLDS, next_moment
 NAME = "expiry"
 _COLUMNS = ("line", "serial", "profile", "not_before", "not_after", "reached", "next_at")
 _FLAG = ("serial", "threshold", "at")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def register() -> None:
@@ -37,7 +38,7 @@ def register() -> None:
 def line_of(data: Mapping[str, Any]) -> bytes:
     """What certificates of one line have in common, hashed; `data` that of certificate.issued."""
     same = [data["owner"], data["profile"], data["service"], data["node"], sorted(data["names"])]
-    return sha256(json.dumps(same, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+    return sha256(_encode(same).encode()).digest()
 
 
 def note_flags(flags: Iterable[tuple[str, str]], at: datetime) -> list[bool]:
@@ -48,7 +49,8 @@ def note_flags(flags: Iterable[tuple[str, str]], at: datetime) -> list[bool]:
         return []
     first = insert_unless_taken(Flag, _FLAG, rows)
     reached = {serial: threshold for serial, threshold, _ in rows}
-    watched = read_rows(Watched, ("line", "serial", "profile", "not_before", "not_after"), _among("serial", reached), list(reached))
+    condition, parameters = among("serial", reached)
+    watched = read_rows(Watched, ("line", "serial", "profile", "not_before", "not_after"), f"WHERE {condition}", parameters)
     moved = [(line, reached[serial], next_moment(profile, begin, end, reached[serial])) for line, serial, profile, begin, end in watched]
     update_rows(Watched, "line", ("reached", "next_at"), moved)
     return first
@@ -85,27 +87,19 @@ def _delete(column: str, values: Collection[Any]) -> list[str]:
     """The days, as in 2030-01-31, on which those that were deleted end."""
     if not values:
         return []
+    condition, parameters = among(column, values)
     with connection.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {Watched._meta.db_table} {_among(column, values)} RETURNING not_after", list(values))  # noqa: S608 (fixed names)
+        cursor.execute(f"DELETE FROM {Watched._meta.db_table} WHERE {condition} RETURNING not_after", parameters)  # noqa: S608 (fixed names)
         return [str(row[0])[:10] for row in cursor.fetchall()]
 
 
-_COUNT = (
-    f"INSERT INTO {Ending._meta.db_table} AS old (day, count) VALUES (%s, %s) "  # noqa: S608 (fixed names)
-    "ON CONFLICT (day) DO UPDATE SET count = old.count + excluded.count"
-)
-
-
 def _count_endings(more: Counter[str], fewer: Counter[str]) -> None:
+    """A day on which nothing ends any more has no row: a replay, which may read both events at once, makes none either."""
     more.subtract(fewer)
-    changed = sorted((day, count) for day, count in more.items() if count)
+    changed = sorted(((day,), count) for day, count in more.items() if count)
+    add_counts(Ending, ("day",), "count", changed)
     if changed:
-        with connection.cursor() as cursor:
-            cursor.executemany(_COUNT, changed)
-
-
-def _among(column: str, values: Collection[Any]) -> str:
-    return f"WHERE {column} IN ({places(values)})"
+        Ending.objects.filter(day__in=[day for (day,), _ in changed], count=0).delete()
 
 
 HANDLERS = {"certificate.issued": _issued, "certificate.revoked": _revoked, "certificate.flagged": _flagged}

@@ -11,17 +11,19 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from ca.api import representations
 from ca.api.representations import CERTIFICATE_COLUMNS, Row
 from ca.models import Certificate, Issuer
-from dashboard import access, ancestry, asking, charts, decoding, evidence, status
+from dashboard import access, ancestry, asking, charts, decoding, evidence, services, status
+from dashboard.models import Generation
+from dashboard.roles import Right
 from eventlog import receipts
 
 from . import log
-from .base import show
+from .base import is_partial, show
 
 
-@access.page
+@access.page(Right.SEE)
 def certificate(request: HttpRequest, serial: str) -> HttpResponseBase:
     """GET certificates/{serial}/"""
-    now, row = datetime.now(UTC), _row(serial)
+    now, row = datetime.now(UTC), _row(request, serial)
     der = bytes(row["der"])
     chain = ancestry.of(row["serial"])
     context = {
@@ -30,25 +32,36 @@ def certificate(request: HttpRequest, serial: str) -> HttpResponseBase:
         "share": charts.share(row["not_before"], row["not_after"], now),
         "sections": decoding.certificate(der),
         "pem": representations.pem(der),
-        "words": _words(row, der, now),
         "steps": evidence.of_event(row["log_position"], der),
         "lineage": chain,
         "timeline": _timeline(chain, row["serial"], now),
         "events": log.about(row["serial"], str(row["request"])),
+        "generation": Generation.objects.filter(serial=row["serial"]).values("number", "renew_by", "superseded_by").first(),
+        "seen": services.seen([row["serial"]]).get(row["serial"]),
     }
     return show(request, "certificate.html", context, now)
 
 
-def _row(serial: str) -> Row:
+@access.page(Right.SEE)
+def served_status(request: HttpRequest, serial: str) -> HttpResponseBase:
+    """GET certificates/{serial}/status/: a page of its own, and what the certificate's page loads into itself. `?crl=whole` searches
+    the CRL however large it is."""
+    now, row = datetime.now(UTC), _row(request, serial)
+    context = {"certificate": row, "words": _words(row, bytes(row["der"]), now, request.GET.get("crl") == "whole")}
+    return show(request, "status_card.html" if is_partial(request) else "status.html", context, now)
+
+
+def _row(request: HttpRequest, serial: str) -> Row:
     row: Row | None = Certificate.objects.filter(serial=representations.full(serial)).values(*CERTIFICATE_COLUMNS).first()
     if row is None:
         raise Http404
+    access.check_own(request, row["owner"])
     return row
 
 
-def _words(row: Row, der: bytes, now: datetime) -> list[status.Word]:
+def _words(row: Row, der: bytes, now: datetime, whole: bool) -> list[status.Word]:
     issuer = Issuer.objects.filter(name=row["issuer"]).values_list("certificate", flat=True).first()
-    return [] if issuer is None else status.served(der, row["issuer"], bytes(issuer), now)
+    return [] if issuer is None else status.served(der, row["issuer"], bytes(issuer), now, whole)
 
 
 def _timeline(chain: list[ancestry.Generation], serial: str, now: datetime) -> charts.Chart | None:
@@ -72,10 +85,10 @@ def _file(content: bytes | str, kind: str, name: str) -> HttpResponse:
     return HttpResponse(content, content_type=kind, headers={"Content-Disposition": asking.attachment(name)})
 
 
-@access.page
+@access.page(Right.SEE)
 def download(request: HttpRequest, serial: str, form: str) -> HttpResponseBase:
     """GET certificates/{serial}.pem, .der, .chain.pem and .receipt.json"""
-    row = _row(serial)
+    row = _row(request, serial)
     der, name = bytes(row["der"]), row["serial"]
     if form == "der":
         return _file(der, "application/pkix-cert", f"{name}.der")

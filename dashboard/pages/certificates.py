@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -19,6 +20,7 @@ from ca.api.representations import ACTIVE, EXPIRED, REVOKED, Row
 from ca.errors import Problem
 from ca.profiles import PROFILES
 from dashboard import access, asking
+from dashboard.roles import Right
 
 from .base import show
 
@@ -31,7 +33,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@access.page
+@access.page(Right.SEE)
 def certificates(request: HttpRequest) -> HttpResponseBase:
     """GET certificates/"""
     now = datetime.now(UTC)
@@ -39,7 +41,7 @@ def certificates(request: HttpRequest) -> HttpResponseBase:
     try:
         asked = asking.parameters(request, KNOWN)
         context["asked"] = asked
-        page = listing.page(_filters(asked, now), asked.get("owner"), now)
+        page = listing.page(_filters(asked, now), _owner(request, asked), now, access.own(request))
     except Problem as problem:
         return show(request, "certificates.html", {**context, "problem": problem}, now, status=400)
     rows = [{**row, "status": representations.certificate_status(row, now)} for row in page.rows]
@@ -57,29 +59,35 @@ def _filters(asked: Mapping[str, str], now: datetime) -> dict[str, str]:
     return filters
 
 
+def _owner(request: HttpRequest, asked: Mapping[str, str]) -> str | None:
+    """Whose certificates alone: whose were asked for; else the visitor's, who speaks for one owner only, as an index leads there."""
+    own = access.own(request)
+    return asked.get("owner") or (next(iter(own)) if own is not None and len(own) == 1 else None)
+
+
 # --- As a file
 
 
-@access.page
+@access.page(Right.SEE)
 def export(request: HttpRequest, form: str) -> HttpResponseBase:
     """GET certificates.csv and certificates.json: the filters of the page, at most EXPORTED_AT_MOST rows, newest first."""
     now = datetime.now(UTC)
     try:
         asked = asking.parameters(request, KNOWN)
-        filters, owner = _filters(asked, now), asked.get("owner")
-        listing.page({**filters, "limit": "1"}, owner, now)  # what cannot be asked fails here, before the first byte
+        filters, owner, own = _filters(asked, now), _owner(request, asked), access.own(request)
+        listing.page({**filters, "limit": "1"}, owner, now, own)  # what cannot be asked fails here, before the first byte
     except Problem as problem:
         return HttpResponse(f"{problem.detail}\n", status=400, content_type="text/plain; charset=utf-8")
     lines, kind = _FORMS[form]
-    response = StreamingHttpResponse(lines(_rows(filters, owner, now)), content_type=kind)
+    response = StreamingHttpResponse(lines(_rows(filters, owner, now, own)), content_type=kind)
     response["Content-Disposition"] = asking.attachment(f"certificates-{now:%Y-%m-%d}.{form}")
     return response
 
 
-def _rows(filters: Mapping[str, str], owner: str | None, now: datetime) -> Iterator[dict[str, Any]]:
+def _rows(filters: Mapping[str, str], owner: str | None, now: datetime, own: frozenset[str] | None) -> Iterator[dict[str, Any]]:
     asked, left = {**filters, "limit": str(listing.MAX_LIMIT)}, EXPORTED_AT_MOST
     while left > 0:
-        page = listing.page(asked, owner, now)
+        page = listing.page(asked, owner, now, own)
         yield from (_exported(row, now) for row in page.rows[:left])
         left -= len(page.rows)
         if page.cursor is None:
@@ -115,9 +123,10 @@ def _line(values: Any) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value for a spreadsheet, which would run a text that begins like a formula: such a one is quoted as text (T18)."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    """A value for a spreadsheet, which would run a text that begins like a formula: such a one is quoted as text (T18). A text begins
+    anew where a spreadsheet that expects other separators may end a cell, and some take full-width signs for their own."""
+    return _FORMULA.sub("'", "" if value is None else str(value))
 
 
+_FORMULA = re.compile('(?:^|(?<=[;,\t\r\n"]))(?=[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20])')
 _FORMS = {"csv": (_csv, "text/csv; charset=utf-8"), "json": (_json, "application/json")}

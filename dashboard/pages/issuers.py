@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from ca.api import representations
 from ca.models import Activation, Issuer
 from dashboard import access, charts, decoding, neighbours
+from dashboard.roles import Right
 
 from . import log
 from .base import show
@@ -33,7 +34,7 @@ class Node:
     children: Sequence[Node]
 
 
-@access.page
+@access.page(Right.SEE)
 def issuers(request: HttpRequest) -> HttpResponseBase:
     """GET issuers/"""
     now = datetime.now(UTC)
@@ -72,7 +73,7 @@ def _standing(row: Mapping[str, Any], now: datetime) -> str:
     return "ending" if charts.share(row["not_before"], row["not_after"], now) >= 80 else "active"
 
 
-@access.page
+@access.page(Right.SEE)
 def issuer(request: HttpRequest, name: str) -> HttpResponseBase:
     """GET issuers/{name}/"""
     now, row = datetime.now(UTC), Issuer.objects.filter(name=name).values().first()

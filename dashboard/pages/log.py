@@ -16,6 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 
 from ca.errors import Problem
 from dashboard import access, asking, evidence
+from dashboard.roles import Right
 from eventlog import checkpoints, head, saved, schemas
 from eventlog.events import rfc3339
 from eventlog.models import Event
@@ -39,7 +40,7 @@ class Line:
     serial: str | None
 
 
-@access.page
+@access.page(Right.SEE_ALL)
 def log(request: HttpRequest) -> HttpResponseBase:
     """GET log/"""
     context: dict[str, Any] = {"types": schemas.types(), "asked": {}, "newest": checkpoints.latest(), "size": head.size()}
@@ -95,7 +96,7 @@ def about(*subjects: str) -> list[Line]:
     return _lines(Event.objects.filter(subject__in=subjects), ABOUT)
 
 
-@access.page
+@access.page(Right.SEE_ALL)
 def event(request: HttpRequest, position: int) -> HttpResponseBase:
     """GET log/{position}/"""
     row = Event.objects.filter(position=position).first() if position < 1 << 63 else None
@@ -116,7 +117,7 @@ def event(request: HttpRequest, position: int) -> HttpResponseBase:
 # --- Checkpoints
 
 
-@access.form
+@access.form(Right.SEE)
 def consistency(request: HttpRequest) -> HttpResponseBase:
     """GET and POST log/consistency/: a checkpoint that the visitor kept, pasted or as a file, against the log today. Changes
     nothing; a POST as it may bring a file."""
@@ -129,14 +130,15 @@ def consistency(request: HttpRequest) -> HttpResponseBase:
 def _judged(request: HttpRequest) -> dict[str, Any]:
     file = request.FILES.get("file")
     octets = file.read(LARGEST_CHECKPOINT + 1) if file else request.POST.get("checkpoint", "").encode("utf-8", "surrogatepass")
-    if not octets.strip() or len(octets) > LARGEST_CHECKPOINT:
-        return {"steps": [evidence.Step(False, f"Give the text of a checkpoint, at most {LARGEST_CHECKPOINT:,} bytes.")]}
+    if not octets.strip():
+        return evidence.nothing("Nothing was given, or an empty file: choose the file that you saved, or paste its text.")._asdict()
+    if len(octets) > LARGEST_CHECKPOINT:
+        return evidence.nothing(f"A checkpoint has about 200 bytes; this has more than {LARGEST_CHECKPOINT:,}. Another file?")._asdict()
     text = octets.decode("utf-8", "replace")
-    steps = evidence.of_checkpoint(text)
-    return {"steps": steps, "text": text, "holds": all(step.ok for step in steps)}
+    return {**evidence.of_checkpoint(text)._asdict(), "text": text}
 
 
-@access.page
+@access.page(Right.SEE)
 def checkpoint(request: HttpRequest) -> HttpResponseBase:
     """GET log/checkpoint.txt: the newest one, to be kept elsewhere."""
     newest = checkpoints.latest()

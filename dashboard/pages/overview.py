@@ -5,15 +5,18 @@ Every number comes from a projection that counts as it reads on; nothing here co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
 
+from ca.hierarchy import SELF
 from ca.models import Certificate
-from dashboard import access, activity, charts, neighbours, vitals
+from dashboard import access, activity, charts, neighbours, services, vitals
 from dashboard.models import Ending, Watched
+from dashboard.roles import Right
 from eventlog import head
 
 from .base import is_partial, show
@@ -23,9 +26,11 @@ SOON, LONG_PAST = timedelta(days=7), timedelta(days=30)
 COLUMNS = ("serial", "names", "service", "node", "owner", "not_after")
 
 
-@access.page
+@access.page(Right.SEE)
 def overview(request: HttpRequest) -> HttpResponseBase:
     """GET /dashboard/"""
+    if access.own(request) is not None:
+        return redirect("dashboard:certificates")  # these are numbers of the whole
     now = datetime.now(UTC)
     parts = vitals.parts(neighbours.health())
     days = _endings(now.date())
@@ -38,7 +43,7 @@ def overview(request: HttpRequest) -> HttpResponseBase:
         "horizon": _horizon(days, now.date()),
         "rates": _rates(recent, now),
         "more": len(attention) == URGENT,
-        "is_new": head.size() and not Certificate.objects.exists(),
+        "is_new": head.size() and not Certificate.objects.exclude(owner=SELF).exists(),
     }
     return show(request, "overview_live.html" if is_partial(request) else "overview.html", context, now)
 
@@ -91,14 +96,15 @@ def _rates(recent: dict[tuple[datetime, str], int], now: datetime) -> charts.Cha
 
 
 def _attention(now: datetime) -> list[dict[str, Any]]:
-    """The lines whose certificate ended or was flagged, the most pressing first: they ended lately, or end soon."""
+    """The lines whose certificate ended or was flagged, the most pressing first: they ended lately, or end soon; then the nodes that
+    were left behind and have more time."""
     watched = Watched.objects.filter(not_after__gte=now - LONG_PAST, not_after__lte=now + SOON).order_by("not_after")
     reached = dict(watched.exclude(reached="").values_list("serial", "reached")[:URGENT])
     rows = Certificate.objects.filter(serial__in=reached).order_by("not_after").values(*COLUMNS)
-    return list(_with_words(rows, reached))
+    laggards = services.laggards(services.View(None, None, now))
+    behind = [{name: getattr(each, name) for name in COLUMNS} for each in laggards if each.serial not in reached]
+    return [_with_words(row, reached.get(row["serial"], "left-behind")) for row in [*rows, *behind][:URGENT]]
 
 
-def _with_words(rows: Iterable[dict[str, Any]], reached: dict[str, str]) -> Iterable[dict[str, Any]]:
-    for row in rows:
-        threshold = reached[row["serial"]]
-        yield {**row, "threshold": threshold.replace("-", " "), "tone": "warn" if threshold == "renewal-missed" else "bad"}
+def _with_words(row: dict[str, Any], threshold: str) -> dict[str, Any]:
+    return {**row, "threshold": threshold.replace("-", " "), "tone": "bad" if threshold in ("expiring", "expired") else "warn"}

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from ca.errors import Problem
 from ca.models import Token
 from dashboard import access, asking
+from dashboard.roles import Right
 
 from .base import show
 
@@ -18,13 +19,13 @@ SIZE = 50
 KNOWN = ("owner", "before")
 
 
-@access.page
+@access.page(Right.SEE)
 def tokens(request: HttpRequest) -> HttpResponseBase:
     """GET tokens/"""
     now = datetime.now(UTC)
     try:
         asked = asking.parameters(request, KNOWN)
-        rows = _rows(asked)
+        rows = _rows(asked, access.own(request))
     except Problem as problem:
         return show(request, "tokens.html", {"problem": problem, "asked": {}}, now, status=400)
     shown = [(row, _standing(row, now)) for row in rows[:SIZE]]
@@ -33,8 +34,8 @@ def tokens(request: HttpRequest) -> HttpResponseBase:
     )
 
 
-def _rows(asked: Mapping[str, str]) -> list[Token]:
-    found: Any = Token.objects.order_by("-position")
+def _rows(asked: Mapping[str, str], own: frozenset[str] | None) -> list[Token]:
+    found: Any = Token.objects.order_by("-position") if own is None else Token.objects.filter(owner__in=own).order_by("-position")
     if "owner" in asked:
         found = found.filter(owner=asked["owner"])
     before = asking.number(asked.get("before"), "before")

@@ -65,6 +65,18 @@ def grouped(number: int) -> str:
 
 
 @register.filter
+def stamp(moment: datetime | None) -> str:
+    """A moment as a form's field has it; "" for none."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}" if moment else ""
+
+
+@register.filter
+def spoken(word: str) -> str:
+    """A name of the program's as people read it: "left behind" of "left_behind"."""
+    return word.replace("_", " ").replace("-", " ")
+
+
+@register.filter
 def bare(name: str) -> str:
     """A name without its kind, as people say it: "a.internal" of "dns:a.internal"."""
     return name.removeprefix("dns:").removeprefix("ip:").removeprefix("uri:")
@@ -78,8 +90,9 @@ def octets(value: bytes) -> str:
 _GOOD, _WARN, _BAD, _CALM = "good", "warn", "bad", "calm"
 _TONES = {
     "active": _GOOD, "good": _GOOD, "live": _GOOD, "issued": _GOOD, "not listed": _GOOD,
-    "revoked": _BAD, "rejected": _BAD, "failed": _BAD,
-    "expired": _CALM, "replaced": _CALM,
+    "current": _GOOD, "sent": _GOOD, "completed": _GOOD,
+    "revoked": _BAD, "rejected": _BAD, "failed": _BAD, "not delivered": _BAD,
+    "expired": _CALM, "replaced": _CALM, "superseded": _CALM, "waiting": _CALM,
 }  # fmt: skip
 _SHAPES = {_GOOD: "●", _WARN: "▲", _BAD: "■", _CALM: "○"}
 

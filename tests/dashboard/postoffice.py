@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import email
 import email.policy
+import socketserver
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from aiosmtpd.controller import Controller
@@ -86,6 +88,41 @@ def opened(port: int | None = None, **options: Any) -> Iterator[PostOffice]:
         yield office
     finally:
         controller.stop()
+
+
+class _Drip(socketserver.BaseRequestHandler):
+    """Greets without an end (RFC 5321 §4.2: each line says that another follows), until the client gives up."""
+
+    def handle(self) -> None:
+        assert isinstance(self.server, Dripping)
+        self.server.calling.set()
+        with suppress(OSError):
+            while not self.server.over.wait(0.05):
+                self.request.sendall(b"220-one moment\r\n")
+        self.server.calling.clear()
+
+
+class Dripping(socketserver.ThreadingTCPServer):
+    """A mail server that is about to answer, for ever. `calling`: somebody waits for it."""
+
+    allow_reuse_address, daemon_threads = True, True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Drip)
+        self.port = port
+        self.calling, self.over = Event(), Event()
+
+
+@contextmanager
+def dripping(port: int | None = None) -> Iterator[Dripping]:
+    """Open until the block's end, which ends its conversations too."""
+    with Dripping(port or free_ports(1)[0]) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield server
+        finally:
+            server.over.set()
+            server.shutdown()
 
 
 @contextmanager

@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
-from ca import tokens
+from ca import mass_replacement, tokens
 from ca.models import Certificate, CheckIn
+from ca.selections import Selection
 from dashboard import api, services
 from eventlog import projections
 from quicklime_site import health
@@ -117,6 +119,20 @@ def test_nodes_come_in_pages(issue: Issue, get: Get) -> None:
     assert (list(shown(second)), second["next"]) == (["b"], None)
 
 
+def test_a_node_of_many_lines_goes_on_on_the_next_page(issue: Issue, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "LINES", 2)
+    made = {node: sorted(issue(f"{name}.internal", node=node).serial for name in "abcde"[:count]) for node, count in (("n1", 5), ("n2", 2))}
+    seen, cursor = [], {}
+    while cursor is not None:
+        page = get("services/payroll/", **cursor)
+        seen.append([(node, sorted(one[0] for one in found)) for node, found in shown(page).items()])
+        cursor = page["next"] and {"cursor": page["next"].partition("cursor=")[2].replace("%7E", "~")}
+    n1, n2 = made["n1"], made["n2"]
+    assert seen == [[("n1", n1[:2])], [("n1", n1[2:4])], [("n1", n1[4:]), ("n2", n2[:1])], [("n2", n2[1:])]]
+    second = get("services/payroll/", limit="1", cursor=f"{api._cursor('n1', n1[3])}")
+    assert (list(shown(second)), second["next"].partition("cursor=")[2].replace("%7E", "~")) == (["n1"], api._cursor("n1"))
+
+
 def test_services_come_in_pages(issue: Issue, get: Get) -> None:
     for service in ("billing", "payroll", "wiki"):
         issue(service=service)
@@ -137,7 +153,8 @@ def test_an_owner_sees_its_own_and_an_auditor_all(issue: Issue, get: Get) -> Non
 
 @pytest.mark.parametrize(("query", "where"), [
     ({"at": "yesterday"}, "at"), ({"cursor": "x"}, "cursor"), ({"cursor": "~*"}, "cursor"), ({"cursor": "~YQ=="}, "cursor"),
-    ({"cursor": "~AA"}, "cursor"), ({"cursor": "~_w"}, "cursor"), ({"limit": "0"}, "limit"), ({"limit": "1e2"}, "limit"),
+    ({"cursor": "~AA"}, "cursor"), ({"cursor": "~_w"}, "cursor"), ({"cursor": "~YQ.1"}, "cursor"),
+    ({"limit": "0"}, "limit"), ({"limit": "1e2"}, "limit"),
     ({"_connector": "OR"}, "query"),
 ])  # fmt: skip
 def test_a_wrong_parameter_is_named(issue: Issue, get: Get, query: dict[str, str], where: str) -> None:
@@ -161,6 +178,38 @@ def test_what_a_node_serves_is_shown(issue: Issue, get: Get, served: str, deploy
     (one,) = get("services/payroll/")["results"][0]["generations"]
     assert (one["deployed"], one["seen_at"]) == (deployed, "2026-01-02T00:00:00Z")
     assert one["served"] == (None if word in ("none", "") else word)
+
+
+def test_an_order_to_replace_shows_until_it_is_followed(issue: Issue, renew: Renew, get: Get, now: datetime) -> None:
+    old = [issue(node=node) for node in ("n1", "n2", "n3")]
+    issue(service="wiki")
+    order = mass_replacement.order(Selection(service="payroll"), now + timedelta(days=2), "superseded", "a drill", "tester", now)
+    assert get("services/payroll/")["to_be_replaced"] == 0, "nothing is marked yet"
+    while mass_replacement.mark(order, now):
+        pass
+    renew(old[0])
+    revoked(old[1], now)
+    page = get("services/payroll/")
+    wanted = {one["serial"] for node in page["results"] for one in node["generations"] if one["replace_by"] is not None}
+    assert (page["to_be_replaced"], wanted) == (1, {old[2].serial})
+    (left,) = (node["generations"][0]["replace_by"] for node in page["results"] if node["node"] == "n3")
+    assert left == later(now + timedelta(days=2))
+    assert get("services/wiki/")["to_be_replaced"] == 0
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="by PostgreSQL's plan")
+def test_who_awaits_replacement_is_found_without_a_look_at_all_certificates() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")  # of an empty table it would be the plan in any case
+    assert "ca_certificate_replacement" in Certificate.objects.filter(**services.AWAITED).explain()
+
+
+def test_who_was_left_behind_is_found_by_index_of_the_past_too(now: datetime) -> None:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")  # of an empty table it would be the plan in any case
+    view = services.View(None, now - timedelta(days=100), now)
+    assert "dashboard_generation_late" in services.lagging(view).explain()
 
 
 def test_readiness_counts_who_was_left_behind_and_stays_green(issue: Issue) -> None:

@@ -12,7 +12,7 @@ import time_machine
 from django.db import OperationalError, connection
 
 from dashboard import expiry, watching
-from dashboard.models import Flag, Watched
+from dashboard.models import Ending, Flag, Watched
 from eventlog import clock, fence, projections
 from eventlog.models import Cursor, Event
 
@@ -138,6 +138,16 @@ def test_a_replacement_that_the_projection_has_not_read_yet(issue: Issue, renew:
 
 
 # --- the projection
+
+
+def test_a_day_on_which_nothing_ends_any_more_has_no_row(issue: Issue, now: datetime) -> None:
+    """As after a replay, which reads both events at once."""
+    one = issue()
+    projections.catch_up(watching.NAME)
+    assert Ending.objects.get().day == one.not_after.date()
+    revoked(one, now)
+    projections.catch_up(watching.NAME)
+    assert not Ending.objects.exists()
 
 
 def test_a_rebuild_forgets_no_flag(issue: Issue) -> None:

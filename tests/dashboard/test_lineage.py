@@ -115,6 +115,14 @@ def test_a_revoked_one_stays_the_newest_until_another_comes(issue: Issue, now: d
     assert standing(first)[2] is None
     second = issue()
     assert standing(second) == (first.serial, 2, None)
+    assert (generation(first).revoked_at, standing(first)[2]) == (now, second.serial)
+
+
+def test_it_has_no_index_that_nothing_asks_for(db: None) -> None:
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, Generation._meta.db_table)
+    named = {each.name for each in (*Generation._meta.indexes, *Generation._meta.constraints)}
+    assert {name for name, each in found.items() if each["index"] and not each["primary_key"]} == named
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 1000])

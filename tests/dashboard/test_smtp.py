@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dashboard import smtp
 from dashboard.smtp import Refused, Server, Session, Uncertain, Unreachable
 
-from .postoffice import CRASH, opened, with_tls
+from .postoffice import CRASH, dripping, opened, with_tls
 from .tls import Pair, pair
 
 CONTENT = b"Subject: x\r\n\r\n.leading dot\r\n..two\r\nend\r\n"
@@ -98,6 +99,12 @@ def test_the_servers_words_are_not_repeated() -> None:
             deliver(office.server)
     assert str(error.value) == "answered 550"
     assert error.value.permanent
+
+
+def test_a_server_that_drips_for_ever_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smtp, "WHOLE", 0.5)
+    with dripping() as server, pytest.raises(Unreachable):
+        deliver(Server("127.0.0.1", server.port))
 
 
 def test_nobody_listens() -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from ca import keys, tokens
+from ca import keys, mass_replacement, tokens
 from ca.models import Certificate, Request
-from dashboard import neighbours
+from ca.selections import Selection
+from dashboard import accounts, neighbours
+from dashboard.models import Reminder
+from dashboard.roles import Role
 from eventlog import checkpoints, projections
 
 from ..support import Issue, Renew, revoked
@@ -34,19 +36,33 @@ def health(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     return report
 
 
-@pytest.fixture
-def staff(db: None) -> Client:
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(User.objects.create_user("sam", password="correct horse battery", is_staff=True))
-    return client
+PASSWORD = "correct horse battery"
 
 
 @pytest.fixture
-def guest(db: None) -> Client:
-    """Signed in, and not of the staff."""
-    client = Client()
-    client.force_login(User.objects.create_user("gil", password="correct horse battery"))
-    return client
+def account(db: None) -> Callable[..., Client]:
+    """account(*roles, name=…, owners=…): a browser in which a new account is signed in."""
+
+    def work(*roles: Role, name: str = "", owners: Sequence[str] = (), **browser: Any) -> Client:
+        name = name or "-".join([*roles, *owners]) or "nobody"
+        user = accounts.create(name, accounts.Access(roles, owners), by="test", why="", now=datetime.now(UTC), password=PASSWORD)
+        client = Client(**browser)
+        client.force_login(user)
+        return client
+
+    return work
+
+
+@pytest.fixture
+def staff(account: Callable[..., Client]) -> Client:
+    """Somebody who sees everything and may change nothing."""
+    return account(Role.AUDITOR, name="sam", enforce_csrf_checks=True)
+
+
+@pytest.fixture
+def guest(account: Callable[..., Client]) -> Client:
+    """Signed in, and without a role."""
+    return account(name="gil")
 
 
 @pytest.fixture
@@ -86,10 +102,21 @@ def every_page(fleet: list[Certificate]) -> list[str]:
         "certificates/?q=a.internal",
         "certificates/?status=nonsense",
         f"certificates/{fleet[1].serial}/",
+        f"certificates/{fleet[1].serial}/status/",
         "requests/",
     ]
+    order = mass_replacement.order(
+        Selection(service="payroll"), datetime.now(UTC) + timedelta(days=2), "superseded", "a drill", "sam", datetime.now(UTC)
+    )
+    while mass_replacement.mark(order, datetime.now(UTC)):
+        pass
+    Reminder.objects.create(
+        serial=fleet[0].serial, threshold="expiring", recipient="ops@example.org", recipient_hash="00", due_at=datetime.now(UTC)
+    )
+    settle()
+    pages += ["services/", "services/?at=2026-01-01T00:00:00Z", "services/payroll/", "reminders/", "drills/", f"drills/{order}/"]
     pages += [f"requests/{request.id}/", "issuers/", "issuers/issuing-1/", "log/", "log/?type=certificate.issued", "log/1/"]
-    return [f"/dashboard/{page}" for page in [*pages, "log/consistency/", "tokens/", "login/"]]
+    return [f"/dashboard/{page}" for page in [*pages, "log/consistency/", "tokens/"]]
 
 
 @pytest.fixture

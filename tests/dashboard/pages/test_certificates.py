@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -14,6 +15,7 @@ from cryptography import x509
 from django.test import Client
 
 from ca.models import Certificate
+from dashboard import status
 from dashboard.pages import certificates
 from eventlog import notes
 from ocsp import crls
@@ -147,6 +149,13 @@ def test_a_file_has_an_end(fleet: list[Certificate], staff: Client, monkeypatch:
     assert len(json.loads(body(staff.get("/dashboard/certificates.json")))) == 3
 
 
+@pytest.mark.parametrize("text", ["a;=1+1", 'a"\t@SUM(A1)', "a,-1", "\uff1d1", "x\r\n+1"])
+def test_no_part_of_a_cell_is_a_formula_to_other_separators(text: str) -> None:
+    starts = [part[:1] for part in re.split(r'[;,\t\r\n"]', certificates.cell(text)) if part]
+    assert not {"=", "+", "-", "@", "\uff1d"} & set(starts)
+    assert certificates.cell("dns:a-b.internal 2026-11-29T04:50:08Z a@b") == "dns:a-b.internal 2026-11-29T04:50:08Z a@b"
+
+
 @pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n"])
 def test_no_cell_is_a_formula(first: str, staff: Client, fleet: list[Certificate]) -> None:
     Certificate.objects.filter(serial=fleet[0].serial).update(owner=f"{first}HYPERLINK(1)", names=[f"{first}cmd|' /C calc'!A0"])
@@ -194,13 +203,21 @@ def test_a_row_that_is_not_what_was_logged_is_seen(fleet: list[Certificate], sta
     assert "fails" in answer.content.decode()
 
 
-def test_status_as_served(fleet: list[Certificate], staff: Client, now: datetime) -> None:
-    def words() -> dict[str, tuple[str, bool]]:
-        return {word.channel.split()[0]: (word.verdict, word.ok) for word in page_of(staff, fleet[3]).context["words"]}
+def test_status_as_served(fleet: list[Certificate], staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"/dashboard/certificates/{fleet[3].serial}/status/"
+
+    def words(query: str = "") -> dict[str, tuple[str, bool]]:
+        return {word.channel.split()[0]: (word.verdict, word.ok) for word in staff.get(path + query).context["words"]}
+
+    assert f'hx-get="{path}" hx-trigger="load"' in page_of(staff, fleet[3]).content.decode()
 
     assert words()["CRL"] == ("none published yet", False)
     crls.publish_due(datetime.now(UTC) + timedelta(seconds=1))
     assert words() == {"OCSP": ("good", True), "CRL": ("not listed", True)}
+    assert staff.get(path, headers={"HX-Request": "true"}).content.decode().startswith('<section class="card" id="status">')
+    monkeypatch.setattr(status, "LARGEST", 10)
+    assert words()["CRL"] == ("not looked up", True), "a CRL may have many megabytes"
+    assert words("?crl=whole")["CRL"] == ("not listed", True)
     revoked(fleet[3], datetime.now(UTC))
     assert words()["OCSP"] == ("no answer yet", False), "withdrawn: never good once it is revoked"
     assert "Revoked" in page_of(staff, fleet[3]).content.decode()

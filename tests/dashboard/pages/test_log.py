@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from datetime import UTC, datetime
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from ca.models import Certificate
 from dashboard import evidence
 from dashboard.pages import log as log_page
+from dashboard.roles import Role
 from eventlog import checkpoints, head, notes
 from eventlog.models import Checkpoint, Event
 
@@ -28,8 +31,11 @@ def positions(staff: Client, query: str = "") -> list[int]:
     return [line.position for line in answer.context["lines"]]
 
 
-def test_an_empty_log_teaches_the_first_step(staff: Client) -> None:
-    assert "The log is empty" in staff.get(PAGE).content.decode()
+def test_an_empty_log_teaches_the_first_step(db: None, client: Client) -> None:
+    auditor = User.objects.create_user("sam")  # by hand: to make an account properly is an event
+    auditor.groups.create(name=Role.AUDITOR)
+    client.force_login(auditor)
+    assert "The log is empty" in client.get(PAGE).content.decode()
 
 
 def test_newest_first_in_pages(fleet: list[Certificate], staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,9 +128,17 @@ def verdicts(staff: Client, **data: object) -> list[bool]:
     return [step.ok for step in answer.context["steps"]]
 
 
+def headline(staff: Client, **data: object) -> str:
+    staff.handler.enforce_csrf_checks = False
+    (found,) = re.findall(r'aria-live="polite"><h2>([^<]+)</h2>', staff.post(f"{PAGE}consistency/", data).content.decode())
+    return str(found)
+
+
 def test_the_log_continues_it(kept: str, staff: Client) -> None:
     assert verdicts(staff, checkpoint=kept) == [True, True, True]
     assert verdicts(staff, checkpoint=kept.replace("\n", "\r\n").strip()) == [True, True, True], "as browsers and copying make it"
+    assert verdicts(staff, file=SimpleUploadedFile("checkpoint", kept.encode("utf-8-sig"))) == [True, True, True], "as an editor saves it"
+    assert headline(staff, checkpoint=kept) == "It is"
     assert verdicts(staff, file=SimpleUploadedFile("checkpoint", kept.encode())) == [True, True, True]
 
 
@@ -150,7 +164,8 @@ class Signer:
 
 def test_another_keys_signature(kept: str, staff: Client) -> None:
     note = notes.parse(kept)
-    assert verdicts(staff, checkpoint=notes.make(Signer(note.origin), note.size, note.root)) == [False, True, True]
+    assert verdicts(staff, checkpoint=notes.make(Signer(note.origin), note.size, note.root)) == [False]
+    assert headline(staff, checkpoint=notes.make(Signer("another"), note.size, b"\1" * 32)) == "Nothing was compared"
 
 
 def test_another_history(kept: str, staff: Client) -> None:
@@ -158,6 +173,7 @@ def test_another_history(kept: str, staff: Client) -> None:
 
     note = notes.parse(kept)
     assert verdicts(staff, checkpoint=notes.make(keys.log_signer(), note.size, b"\1" * 32)) == [True, False, True]
+    assert headline(staff, checkpoint=notes.make(keys.log_signer(), note.size, b"\1" * 32)) == "It is not, as far as this shows"
 
 
 def test_a_log_that_lost_events(kept: str, staff: Client) -> None:
@@ -170,7 +186,8 @@ def test_a_log_that_lost_events(kept: str, staff: Client) -> None:
     "text", ["", "   ", "x", "a\nb\nc\n\nd", "x" * 20_000, "\x00", "o\n1\n" + b64encode(b"x" * 32).decode() + "\n\n— o AAAA\n"]
 )
 def test_what_is_no_checkpoint(text: str, kept: str, staff: Client) -> None:
-    assert False in verdicts(staff, checkpoint=text)
+    assert verdicts(staff, checkpoint=text) == [False]
+    assert headline(staff, checkpoint=text) == "Nothing was compared"
 
 
 def test_binary_upload(kept: str, staff: Client) -> None:
@@ -179,4 +196,5 @@ def test_binary_upload(kept: str, staff: Client) -> None:
 
 def test_without_a_checkpoint_there_is_nothing_to_compare(staff: Client) -> None:
     assert staff.get(f"{PAGE}checkpoint.txt").status_code == 404
-    assert [step.ok for step in evidence.of_checkpoint("o\n0\n" + b64encode(b"x" * 32).decode() + "\n\n— o AAAA\n")] == [False]
+    judged = evidence.of_checkpoint("o\n0\n" + b64encode(b"x" * 32).decode() + "\n\n— o AAAA\n")
+    assert (judged.holds, [step.ok for step in judged.steps]) == (None, [False])
