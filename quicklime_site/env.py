@@ -12,16 +12,19 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from ca.profiles import CHANNELS, PROFILES
-from dashboard import addresses
+from ca import jwt_issuers
+from ca.profiles import CHANNELS, LEAF, PROFILES
+from dashboard import addresses, directory_settings, identity_settings, oidc_settings
 from dashboard.smtp import Server
+
+from .logs import FORMATS, JSON
 
 ROLES = ("web", "worker", "manage")
 OCSP_SIGNERS = ("issuer", "delegated")
@@ -31,6 +34,7 @@ _LONGEST_SOCKET = 100  # sun_path holds 108 bytes with its NUL (unix(7)); Redis 
 _ISSUER = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MAIL = {"smtp": ("", 25), "smtp+tls": ("starttls", 587), "smtps": ("tls", 465)}  # scheme → how it is protected, and its port
+_STANDARD_HEADERS = ("authorization", "host", "x-forwarded-for", "cookie", "accept", "prefer", "content-type", "content-length", "referer")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
@@ -190,6 +194,26 @@ def _secret_file(text: str) -> Path | None:
     return Path(text).absolute()
 
 
+def _header(text: str) -> str:
+    if text and (not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{2,50}", text) or text.lower() in _STANDARD_HEADERS):
+        raise ValueError("give the name of a header that has no other use, for example: Client-Cert")
+    return text
+
+
+def _in_file(parse: Callable[[str], Any], unset: Any) -> Callable[[str], Any]:
+    """What `parse` makes of the file that is named; `unset` where none is."""
+
+    def read_file(text: str) -> Any:
+        if not text:
+            return unset
+        try:
+            return parse(Path(text).read_text())
+        except OSError as error:
+            raise ValueError(f"the file cannot be read: {error.strerror}") from None
+
+    return read_file
+
+
 def _secret_key(text: str) -> str:
     if text and (len(text) < 50 or len(set(text)) < 5):
         raise ValueError("give at least 50 random characters, or leave it unset")
@@ -199,6 +223,12 @@ def _secret_key(text: str) -> str:
 def _log_level(text: str) -> str:
     if text not in LOG_LEVELS:
         raise ValueError(f"give one of {', '.join(LOG_LEVELS)}")
+    return text
+
+
+def _log_format(text: str) -> str:
+    if text not in FORMATS:
+        raise ValueError(f"give one of {', '.join(FORMATS)}")
     return text
 
 
@@ -234,6 +264,19 @@ def _channels(text: str) -> dict[str, tuple[str, ...]]:
             raise ValueError(f"certificates of the profile {name} have no status to point to")
         table[name] = channels
     return table
+
+
+def _each_of(known: Collection[str], what: str) -> Callable[[str], tuple[str, ...]]:
+    """Words, each one of `known`, which are called `what`."""
+
+    def read_words(text: str) -> tuple[str, ...]:
+        names = _words(text)
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{name!r} is no {what}; there are {', '.join(known)}")
+        return names
+
+    return read_words
 
 
 def _role(text: str) -> str:
@@ -278,6 +321,16 @@ VARIABLES = (
     Variable("QUICKLIME_STATUS_DIR", _served_path, "", "where OCSP answers, CRLs and issuers lie as files for nginx; unset: nowhere"),
     Variable("QUICKLIME_TRUSTED_PROXIES", _ip_ranges, "",
              "addresses whose X-Forwarded-For is believed, for example: 10.0.0.5,10.1.0.0/24; unset: nobody's"),
+    Variable("QUICKLIME_CLIENT_CERTIFICATE_HEADER", _header, "",
+             "header in which these proxies, and nobody else, tell a TLS client's certificate, for example: Client-Cert; unset: in none"),
+    Variable("QUICKLIME_JWT_ISSUERS", _in_file(jwt_issuers.parse, ()), "",
+             "JSON file of issuers whose JWTs are API tokens, see docs/sign-in.md; unset: nobody's are"),
+    Variable("QUICKLIME_OIDC", _in_file(oidc_settings.parse, None), "",
+             "JSON file of the identity provider by which people may sign in, see docs/sign-in.md; unset: by passwords alone"),
+    Variable("QUICKLIME_LDAP", _in_file(directory_settings.parse, None), "",
+             "JSON file of the directory by whose passwords people may sign in, see docs/sign-in.md; unset: by none"),
+    Variable("QUICKLIME_SECOND_FACTOR", _each_of(identity_settings.ROLES, "role of a person"), "",
+             "roles that open nothing before the account has a second factor, for example: administrator,approver,operator"),
     Variable("QUICKLIME_ALLOWED_HOSTS", _hosts, "", "further Host names the API answers to, besides the public URL's and loopback"),
     Variable("SECRET_KEY", _secret_key, "", "Django's secret; unset: made once in the state directory"),
     Variable("QUICKLIME_KEYS", _optional_path, "", "directory of the sealed keys; unset: keys/ in the state directory"),
@@ -288,6 +341,8 @@ VARIABLES = (
              "key that revocation secrets are derived from; unset: revocation.key in the state directory"),
     Variable("QUICKLIME_CHECKPOINT_DIR", _optional_path, "",
              "where checkpoints are kept outside the database; unset: checkpoints/ in the state directory"),
+    Variable("QUICKLIME_BACKUP_HOURS", _hours(1, 8784), "26",
+             "how old the newest backup that was noted may be before it is said to be late"),
     Variable("QUICKLIME_LOG_ORIGIN", _origin, "quicklime/log", "the log's name in its checkpoints"),
     Variable("QUICKLIME_LOG_PUBLIC", _flag, "0", "1: the log may be read without a token"),
     Variable("EMAIL_URL", _email_url, "",
@@ -298,10 +353,14 @@ VARIABLES = (
     Variable("QUICKLIME_WEBHOOK_SECRET_FILE", _secret_file, "", "file with the key of that signature, at least 32 bytes"),
     Variable("QUICKLIME_PKILINT_SAMPLE", _whole(1, 1_000_000), "1000",
              "pkilint examines every new shape and then one certificate in N (1: each one)"),
+    Variable("QUICKLIME_APPROVAL", _each_of(LEAF, "profile that is asked for"), "",
+             "profiles whose certificates a person must approve, for example: peer,client"),
+    Variable("QUICKLIME_APPROVAL_HOURS", _hours(1, 2160), "168", "how long a request waits for approval before it is rejected"),
     Variable("QUICKLIME_RATE", _whole(1, 1_000_000), "5000", "requests per second one token may make of one web process"),
     Variable("QUICKLIME_WAITERS", _whole(0, 10_000), "128",
              "requests one web process lets wait at once; further ones are answered 202 immediately"),
     Variable("QUICKLIME_LOG_LEVEL", _log_level, "INFO", "least level of the log lines on standard error: DEBUG, INFO, WARNING or ERROR"),
+    Variable("QUICKLIME_LOG_FORMAT", _log_format, JSON, "form of these lines: json, an object each, or console, text for people"),
     Variable("QUICKLIME_DB_POOL", _whole(1, 1_000), "8", "PostgreSQL connections one process may hold"),
 )
 # fmt: on
@@ -320,6 +379,8 @@ def read(environ: Mapping[str, str]) -> dict[str, Any]:
         wrong.append("QUICKLIME_KEY_PASSPHRASE and QUICKLIME_KEY_PASSPHRASE_FILE are both set: set one")
     if values.get("QUICKLIME_WEBHOOK_URL") and values.get("QUICKLIME_WEBHOOK_SECRET_FILE", "") is None:
         wrong.append("QUICKLIME_WEBHOOK_SECRET_FILE is not set, and QUICKLIME_WEBHOOK_URL is: its receiver could not tell who calls")
+    if values.get("QUICKLIME_CLIENT_CERTIFICATE_HEADER") and values.get("QUICKLIME_TRUSTED_PROXIES", "") == ():
+        wrong.append("QUICKLIME_TRUSTED_PROXIES is not set, and QUICKLIME_CLIENT_CERTIFICATE_HEADER is: nobody would be believed")
     if wrong:
         raise SettingError("wrong setting\n  " + "\n  ".join(wrong))
     return values
@@ -350,8 +411,19 @@ def database(url: str, state: Path, pool: int, role: str) -> dict[str, Any]:
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA recursive_triggers=ON;",
             },
         }
-    from . import patience  # only here: psycopg is not loaded where the database is a file
+    from eventlog import patience  # only here: psycopg is not loaded where the database is a file
 
+    options: dict[str, Any] = {
+        "pool": {"min_size": 1, "max_size": pool, "timeout": 2, "reconnect_timeout": 1},
+        "connect_timeout": 2,
+        # a server that vanished without a word is given up within seconds: who waits for it would go on with what it knew
+        "keepalives_idle": 3,
+        "keepalives_interval": 1,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 5000,
+        "server_side_binding": True,  # arrays travel in binary; no statement is prepared, which was measured not to pay
+    }
+    patience.limit(options, patience.SECONDS.get(role))
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),
@@ -359,17 +431,7 @@ def database(url: str, state: Path, pool: int, role: str) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": unquote(parts.hostname or "") or _query(parts.query).get("host", ""),
         "PORT": str(parts.port or ""),
-        "OPTIONS": {
-            "pool": {"min_size": 1, "max_size": pool, "timeout": 2, "reconnect_timeout": 1, **patience.pool_options(role)},
-            **patience.options(role),
-            "connect_timeout": 2,
-            # a server that vanished without a word is given up within seconds: who waits for it would go on with what it knew
-            "keepalives_idle": 3,
-            "keepalives_interval": 1,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 5000,
-            "server_side_binding": True,  # arrays travel in binary; no statement is prepared, which was measured not to pay
-        },
+        "OPTIONS": options,
     }
 
 

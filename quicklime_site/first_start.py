@@ -14,13 +14,14 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from ca import hierarchy, keys, tokens
 from ca.models import Activation, Issuer, Token
 from ca.policy import ACTIONS
 from ca.profiles import LEAF
+from dashboard import accounts
+from dashboard.roles import Role
 from eventlog import notes
 
 from . import files
@@ -56,14 +57,13 @@ def make_token(path: Path, now: datetime) -> None:
         files.write(path, f"{secret}\n".encode())
 
 
-def make_operator(path: Path) -> None:
-    """A Django superuser with a random password, in `path`, unless there is a superuser."""
-    users = get_user_model().objects
-    if users.filter(is_superuser=True).exists():
+def make_operator(path: Path, now: datetime) -> None:
+    """An account that operates and administers, with a random password in `path`, unless somebody administers already."""
+    if accounts.administrators():
         return
-    password = secrets.token_urlsafe(18)
+    password, access = secrets.token_urlsafe(18), accounts.Access(roles=(Role.OPERATOR, Role.ADMINISTRATOR))
     with transaction.atomic():
-        users.create_superuser(OPERATOR, password=password)
+        accounts.create(OPERATOR, access, by="first start", why="the first account", now=now, password=password)
         files.write(path, f"user {OPERATOR}\npassword {password}\n".encode())
 
 

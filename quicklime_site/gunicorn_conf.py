@@ -50,3 +50,10 @@ def ssl_context(config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLCo
 def post_fork(arbiter: Any, worker: Any) -> None:
     """A worker dies with its arbiter, at once, whatever it is doing."""
     tether.tie(arbiter.pid)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Django is set up."""
+    from quicklime_site import measuring  # only here: it reads the settings
+
+    measuring.start()

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import redis
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
+from django.db.models import Count, Min
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 from django_celery_beat.models import PeriodicTask
@@ -23,16 +24,23 @@ from django_celery_beat.models import PeriodicTask
 from ca.api import authentication
 from ca.errors import Problem
 from ca.models import UNFINISHED, Request, Shape
-from dashboard import services
+from dashboard import reminders, services
 from dashboard.services import View
-from eventlog import fence, projections
-from ocsp import crls, presign, publishing
+from eventlog import backups, fence, head, projections
+from eventlog.models import Checkpoint, Event
+from ocsp import crls, heartbeats, presign, publishing
+from ocsp.heartbeats import Heartbeat
 
-STALLED, BEAT_LOST, LATE = 60.0, 90.0, 3.0  # seconds: a request unfinished, no beat, no answer
+from . import measuring
+
+# Seconds: a request unfinished, no beat, no worker, events without a checkpoint; no answer
+STALLED, BEAT_LOST, WORKER_LOST, UNCOVERED, LATE = 60.0, 90.0, 60.0, 120.0, 3.0
+_FIRST, _FIRST_QUEUE = "ocsp.follow", "status"  # what a worker does before all else, every second
 log = logging.getLogger(__name__)
 _FRESH = 1.0  # an answer this young is given again, so that asking often costs nothing
 Check = dict[str, Any]
 Report = dict[str, Check]
+T = TypeVar("T")
 
 
 @require_safe
@@ -72,17 +80,22 @@ def latest() -> Report:
     return _probe.latest()
 
 
-class Probe:
-    """Runs `look` in one thread at a time and waits for it no longer than LATE."""
+def _unanswered(why: str) -> Report:
+    return {"answer": {"ok": False, "detail": why}}
 
-    def __init__(self, look: Callable[[], Report]) -> None:
-        self._look, self._lock = look, threading.Lock()
+
+class Probe(Generic[T]):
+    """Runs `look` in one thread at a time and waits for it no longer than LATE. `instead` makes the report where it fails or
+    is late, of the reason."""
+
+    def __init__(self, look: Callable[[], T], instead: Callable[[str], T]) -> None:
+        self._look, self._instead, self._lock = look, instead, threading.Lock()
         self._running: threading.Thread | None = None
-        self._report: Report = {}
+        self._report = instead("nobody has looked yet")
         self._at = float("-inf")
 
-    def latest(self) -> Report:
-        """The newest report, made now unless it is fresh; {"answer": …} that is not ok if none comes in time."""
+    def latest(self) -> T:
+        """The newest report, made now unless it is fresh."""
         with self._lock:
             if time.monotonic() - self._at < _FRESH:
                 return self._report
@@ -92,11 +105,11 @@ class Probe:
             running = self._running
         running.join(LATE)
         if running.is_alive():
-            return {"answer": {"ok": False, "detail": f"the checks take longer than {LATE:g} s"}}
+            return self._instead(f"the checks take longer than {LATE:g} s")
         return self._report
 
     def _run(self) -> None:
-        report: Report = {"answer": {"ok": False, "detail": "a check failed unexpectedly: see the log"}}
+        report = self._instead("a check failed unexpectedly: see the log")
         try:
             report = self._look()
         except Exception:  # whatever it is, it must not look like health
@@ -107,11 +120,12 @@ class Probe:
 
 def look(now: datetime) -> Report:
     """Every check. With the database away there is only that to say, besides Redis."""
-    report = {"redis": _redis()}
+    report, responders = _redis(now)
     began = time.monotonic()
     try:
-        report |= {"projections": _projections(), "requests": _requests(now), "shapes": _shapes(), "log": _log(), "beat": _beat(now)}
-        report |= {"ocsp": _ocsp(now), "crl": _crls(now), "renewals": _renewals(now)}
+        report |= {"projections": _projections(), "requests": _requests(now), "shapes": _shapes(), "log": _log(now), "beat": _beat(now)}
+        report |= {"ocsp": _ocsp(now), "crl": _crls(now), "renewals": _renewals(now), "reminders": _reminders(now)}
+        report |= {"backups": _backups(now), "responders": _responders(responders, report["log"]["events"], now)}
     except (DatabaseError, InterfaceError) as error:
         return report | {"database": {"ok": False, "error": type(error).__name__}}
     return report | {"database": {"ok": True, "milliseconds": round((time.monotonic() - began) * 1000, 1)}}
@@ -124,17 +138,26 @@ def _look_and_hang_up() -> Report:
         connections.close_all()  # this thread ends, and nobody else would
 
 
-_probe = Probe(_look_and_hang_up)
+_probe = Probe(_look_and_hang_up, _unanswered)
 
 
-def _redis() -> Check:
-    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1, retry=None)
+def _redis(now: datetime) -> tuple[Report, list[Heartbeat]]:
+    """Whether it answers, and what it knows of the workers and the responders."""
     try:
-        with client:
-            client.ping()
+        shared = measuring.shared()
     except (redis.RedisError, OSError) as error:
-        return {"ok": False, "error": type(error).__name__}
-    return {"ok": True}
+        return {"redis": {"ok": False, "error": type(error).__name__}}, []
+    report = {"redis": {"ok": True}, "workers": _workers(shared, now)}
+    return report, heartbeats.read(shared.responders, now.timestamp())
+
+
+def _workers(shared: measuring.Shared, now: datetime) -> Check:
+    """How long ago each task was last done, and how many messages wait in each queue. Red when nobody does what comes first: a
+    worker that has much to do does the rest later, which is no reason to send clients elsewhere. Redis may have lost the
+    times, when the messages tell: beat sends one a second."""
+    ago = {task: max(0.0, round(now.timestamp() - at, 1)) for task, at in sorted(shared.last_success().items())}
+    lost = max(ago.get(_FIRST, 0.0), shared.waiting[_FIRST_QUEUE]) >= WORKER_LOST
+    return {"ok": not lost, "seconds_ago": ago, "waiting": dict(shared.waiting)}
 
 
 def _projections() -> Check:
@@ -146,10 +169,10 @@ def _projections() -> Check:
 
 
 def _requests(now: datetime) -> Check:
-    unfinished = Request.objects.filter(state__in=UNFINISHED).order_by("id")
-    oldest = unfinished.values_list("created_at", flat=True).first()
-    age = round((now - oldest).total_seconds(), 1) if oldest else 0.0
-    return {"ok": age < STALLED, "unfinished": unfinished.count(), "oldest_seconds": age}
+    unfinished = Request.objects.filter(state__in=UNFINISHED).with_since()
+    found = unfinished.aggregate(count=Count("id"), oldest=Min("since"))
+    age = round((now - found["oldest"]).total_seconds(), 1) if found["oldest"] else 0.0
+    return {"ok": age < STALLED, "unfinished": found["count"], "oldest_seconds": age}
 
 
 def _shapes() -> Check:
@@ -158,12 +181,17 @@ def _shapes() -> Check:
     return {"ok": not failed, "failed": failed}
 
 
-def _log() -> Check:
+def _log(now: datetime) -> Check:
+    """Whether it continues what was published, and for how long an event has been waiting for its checkpoint."""
+    size, covered = head.size(), Checkpoint.objects.order_by("-size").values_list("size", flat=True).first() or 0
+    waits = Event.objects.filter(position=covered + 1).values_list("time", flat=True).first()
+    uncovered = max(0.0, round((now - waits).total_seconds(), 1)) if waits else 0.0
+    numbers = {"events": size, "uncovered": max(0, size - covered), "uncovered_seconds": uncovered}
     try:
         fence.check()
     except fence.LogBehind:
-        return {"ok": False, "error": "the log is behind a checkpoint that was published: see manage.py accept_log_loss"}
-    return {"ok": True}
+        return {"ok": False, "error": "the log is behind a checkpoint that was published: see manage.py accept_log_loss", **numbers}
+    return {"ok": uncovered < UNCOVERED, **numbers}
 
 
 def _ocsp(now: datetime) -> Check:
@@ -197,6 +225,25 @@ def _renewals(now: datetime) -> Check:
         for each in found
     ]
     return {"ok": True, "left_behind": len(found), "or_more": len(found) == services.LAGGARDS, "nodes": nodes}
+
+
+def _reminders(now: datetime) -> Check:
+    """Reminders that should have gone out by now, and those that a server refused. Never red, as for renewals."""
+    return {"ok": True, **reminders.backlog(now)._asdict()}
+
+
+def _backups(now: datetime) -> Check:
+    """The newest backup that somebody noted, and whether it is late, as a log without any is in time. Never red, as for renewals."""
+    found = backups.standing(now)
+    numbers = {"seconds_ago": round(found.age.total_seconds(), 1) if found.taken_at else None, "events_since": found.since}
+    return {"ok": True, "late": found.age >= settings.BACKUP_AGE, "by": found.by, **numbers}
+
+
+def _responders(found: list[Heartbeat], size: int, now: datetime) -> Check:
+    """How long ago each OCSP responder last looked at the database, and how far it is behind the log. Never red: those who ask a
+    responder for status do not come here."""
+    ago = {each.responder: max(0.0, round(now.timestamp() - each.at, 1)) for each in found}
+    return {"ok": True, "seconds_ago": ago, "behind": {each.responder: max(0, size - each.position) for each in found}}
 
 
 def _beat(now: datetime) -> Check:

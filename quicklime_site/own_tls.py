@@ -22,6 +22,7 @@ from ca import pipeline, tokens
 from ca.errors import Problem
 from ca.hierarchy import SELF
 from ca.models import Certificate, Issuer, Request, State, Token
+from ca.policy import NEVER
 
 from . import files
 
@@ -66,14 +67,15 @@ class OwnTLS:
 
 
 def due(path: Path, hosts: Sequence[str], now: datetime) -> bool:
-    """Whether `path` needs another certificate: none there, other names, or two thirds of its life are over."""
+    """Whether `path` needs another certificate: none there, other names, two thirds of its life over, or revoked."""
     try:
         leaf = x509.load_pem_x509_certificates(path.read_bytes())[0]
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (OSError, ValueError, x509.ExtensionNotFound):
         return True
     begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
-    return set(names) != set(_general_names(hosts)) or not begin <= now < begin + (end - begin) * 2 / 3
+    unfit = set(names) != set(_general_names(hosts)) or not begin <= now < begin + (end - begin) * 2 / 3
+    return unfit or Certificate.objects.filter(serial=f"{leaf.serial_number:040x}").exclude(revoked_at=None).exists()
 
 
 def signing_request(key: ec.EllipticCurvePrivateKey, hosts: Sequence[str]) -> bytes:
@@ -108,7 +110,7 @@ def _token(hosts: Sequence[str], now: datetime) -> Token:
         if (token.names, token.ips) == (names, ips):
             return token
         tokens.revoke(token.id, now, by=SELF, why="the web server has other names now")
-    scope = tokens.Scope(actions=("issue",), names=names, profiles=("server",), services=(SELF,), ips=ips)
+    scope = tokens.Scope(actions=("issue",), names=names, profiles=("server",), services=(SELF,), ips=ips, approval=NEVER)
     token_id, _ = tokens.create(LABEL, SELF, scope, now, by=SELF)
     return Token.objects.get(id=token_id)
 

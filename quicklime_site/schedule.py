@@ -20,6 +20,7 @@ TASK_QUEUES = tuple(Queue(name) for name in (*QUEUES, SLOW))
 ROUTES = {f"ca.{step}": {"queue": step} for step in ("validate", "sign", "challenge", "record")} | {
     "ca.resume": {"queue": "upkeep"},
     "ca.checkpoint": {"queue": "upkeep"},
+    "ca.expire_approvals": {"queue": "upkeep"},
     "ca.tend_ocsp_signers": {"queue": "upkeep"},
     "ca.tend_replacements": {"queue": "upkeep"},
     "ocsp.follow": {"queue": "status"},
@@ -37,6 +38,7 @@ BEAT: dict[str, dict[str, Any]] = {
     "checkpoint": {"task": "ca.checkpoint", "schedule": 10.0, "options": {"expires": EXPIRES}},
     "ocsp follow": {"task": "ocsp.follow", "schedule": 1.0, "options": {"expires": EXPIRES}},
     "ocsp presign": {"task": "ocsp.presign", "schedule": 10.0, "options": {"expires": EXPIRES}},
+    "approvals": {"task": "ca.expire_approvals", "schedule": 60.0, "options": {"expires": EXPIRES}},
     "replacements": {"task": "ca.tend_replacements", "schedule": 30.0, "options": {"expires": EXPIRES}},
     "ocsp signers": {"task": "ca.tend_ocsp_signers", "schedule": 60.0, "options": {"expires": EXPIRES}},
     "lineage": {"task": "dashboard.follow", "schedule": 2.0, "options": {"expires": EXPIRES}},

@@ -2,9 +2,13 @@
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ca.jwt_issuers import JwtIssuer
+from dashboard.directory_settings import Directory
+from dashboard.oidc_settings import Provider
 from dashboard.smtp import Server
 
 from . import env
@@ -25,11 +29,14 @@ OCSP_SIGNERS: dict[str, str] = _e["QUICKLIME_OCSP_SIGNER"]  # issuer → "issuer
 OCSP_NONCES: int = _e["QUICKLIME_OCSP_NONCES"]
 CRL_URL, CRL_SHARDS, CRL_VALIDITY = _e["QUICKLIME_CRL_URL"], _e["QUICKLIME_CRL_SHARDS"], _e["QUICKLIME_CRL_HOURS"]
 STATUS_CHANNELS: dict[str, tuple[str, ...]] = _e["QUICKLIME_STATUS_CHANNELS"]  # for every profile
+APPROVAL: tuple[str, ...] = _e["QUICKLIME_APPROVAL"]  # profiles
+APPROVAL_TIME: timedelta = _e["QUICKLIME_APPROVAL_HOURS"]
 STATUS_DIR: Path | None = _e["QUICKLIME_STATUS_DIR"]
 KEYS_DIR: Path = _e["QUICKLIME_KEYS"] or STATE / "keys"
 KEY_PASSPHRASE: str = _e["QUICKLIME_KEY_PASSPHRASE"]
 KEY_PASSPHRASE_FILE: Path | None = _e["QUICKLIME_KEY_PASSPHRASE_FILE"]
 REVOCATION_KEY_FILE: Path = _e["QUICKLIME_REVOCATION_KEY_FILE"] or STATE / "revocation.key"
+BACKUP_AGE: timedelta = _e["QUICKLIME_BACKUP_HOURS"]
 CHECKPOINT_DIR: Path = _e["QUICKLIME_CHECKPOINT_DIR"] or STATE / "checkpoints"
 LOG_ORIGIN, LOG_PUBLIC = _e["QUICKLIME_LOG_ORIGIN"], _e["QUICKLIME_LOG_PUBLIC"]
 EMAIL: Server | None = _e["EMAIL_URL"]
@@ -39,6 +46,11 @@ WEBHOOK_URL: str = _e["QUICKLIME_WEBHOOK_URL"]
 WEBHOOK_SECRET_FILE: Path | None = _e["QUICKLIME_WEBHOOK_SECRET_FILE"]
 PKILINT_SAMPLE, RATE, WAITERS = _e["QUICKLIME_PKILINT_SAMPLE"], _e["QUICKLIME_RATE"], _e["QUICKLIME_WAITERS"]
 TRUSTED_PROXIES = _e["QUICKLIME_TRUSTED_PROXIES"]
+CLIENT_CERTIFICATE_HEADER: str = _e["QUICKLIME_CLIENT_CERTIFICATE_HEADER"]
+SECOND_FACTOR: frozenset[str] = frozenset(_e["QUICKLIME_SECOND_FACTOR"])  # roles
+LDAP: Directory | None = _e["QUICKLIME_LDAP"]
+OIDC: Provider | None = _e["QUICKLIME_OIDC"]
+JWT_ISSUERS: tuple[JwtIssuer, ...] = _e["QUICKLIME_JWT_ISSUERS"]
 CRASH_POINTS = False  # only the test settings turn named crash points on
 
 DEBUG = False
@@ -46,7 +58,7 @@ ALLOWED_HOSTS = [urlsplit(PUBLIC_URL).hostname or "localhost", "localhost", "127
 ROOT_URLCONF = "quicklime_site.urls"
 WSGI_APPLICATION = "quicklime_site.wsgi.application"
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "dashboard.apps.AdminConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -56,23 +68,32 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_beat",
+    "django.contrib.humanize",  # for allauth's templates
     "django_htmx",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
     "eventlog",
     "ca",
     "ocsp",
     "dashboard",
 ]
 MIDDLEWARE = [
+    "quicklime_site.correlation.request_id",
+    "quicklime_site.measuring.requests",
+    "quicklime_site.middleware.client_certificate",
     "quicklime_site.middleware.client_address",
     "django.middleware.security.SecurityMiddleware",
     "quicklime_site.middleware.headers",
     "dashboard.visible.hidden_made_visible",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "quicklime_site.middleware.bounded",
     "quicklime_site.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "quicklime_site.middleware.Authentication",
     "quicklime_site.middleware.Messages",
+    "allauth.account.middleware.AccountMiddleware",
 ]
 HEADERS = {
     "X-Frame-Options": "DENY",
@@ -89,6 +110,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "dashboard.access.rights",
             ]
         },
     }
@@ -99,11 +121,25 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "dashboard:login", "dashboard:overview", "dashboard:login"
+LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "account_login", "dashboard:overview", "account_login"
+ACCOUNT_ADAPTER, MFA_ADAPTER = "dashboard.sign_in.Accounts", "dashboard.sign_in.Factors"
+ACCOUNT_LOGIN_METHODS, ACCOUNT_SIGNUP_FIELDS, ACCOUNT_EMAIL_VERIFICATION = {"username"}, ["username*", "password1*"], "none"
+ACCOUNT_SESSION_REMEMBER = False
+ACCOUNT_RATE_LIMITS = {"login": "30/m/ip", "login_failed": "20/m/ip,5/5m/key", "reauthenticate": "5/m/user"}
+MFA_SUPPORTED_TYPES, MFA_ALLOW_UNVERIFIED_EMAIL, MFA_RECOVERY_CODES_SHOW_ONCE = ["totp", "webauthn", "recovery_codes"], True, True
+MFA_FORMS = {
+    "add_webauthn": "dashboard.sign_in_forms.AddSecurityKey",
+    "authenticate_webauthn": "dashboard.sign_in_forms.ShowSecurityKey",
+    "reauthenticate_webauthn": "dashboard.sign_in_forms.ShowSecurityKeyAgain",
+}
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+if LDAP:  # behind it, and only then: it needs python-ldap
+    AUTHENTICATION_BACKENDS.append("dashboard.directory_sign_in.DirectoryBackend")
 DASHBOARD = {"health": "quicklime_site.health.latest"} | {  # what its pages ask of rooms that they may not enter
-    name: f"quicklime_site.served.{name}" for name in ("ocsp", "crl", "crls", "delegates")
+    name: f"quicklime_site.served.{name}" for name in ("ocsp", "crl", "crl_facts", "crls", "delegates", "sign_again")
 }
 LANGUAGE_CODE, TIME_ZONE, USE_TZ, USE_I18N = "en", "UTC", True, False
+FORMAT_MODULE_PATH = ["quicklime_site.formats"]
 APPEND_SLASH = False  # a redirect would drop a POST's body, and an OCSP GET path may end in anything
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the default makes cookie signers for every request
 STATIC_URL = "/static/"
@@ -113,6 +149,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 _https = PUBLIC_URL.startswith("https:")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
+CSRF_COOKIE_HTTPONLY = True  # forms carry the token; no script needs to read it
+SESSION_COOKIE_AGE, SESSION_EXPIRE_AT_BROWSER_CLOSE = 12 * 3600, True
+if _https:  # a name that only this very host can set, for all of its paths (RFC 6265bis §4.1.3.2)
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 SECURE_SSL_REDIRECT = False  # the API listens on TLS only; there is no plain-HTTP twin to redirect from
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = False
@@ -133,6 +173,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Quicklime",
     "DESCRIPTION": "A private certificate authority whose event log is the truth.",
     "VERSION": "1",
+    "OAS_VERSION": "3.1.1",  # 3.0 knows no client certificates
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -165,4 +206,4 @@ CELERY_BEAT_SYNC_EVERY = 10  # messages between two writes of when each task was
 CELERY_TIMEZONE, CELERY_ENABLE_UTC = "UTC", True
 
 LOGGING_CONFIG = "quicklime_site.logs.configure"
-LOGGING = {"level": _e["QUICKLIME_LOG_LEVEL"]}
+LOGGING = {"level": _e["QUICKLIME_LOG_LEVEL"], "format": _e["QUICKLIME_LOG_FORMAT"]}

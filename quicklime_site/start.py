@@ -7,6 +7,7 @@ there is a certificate to show.
 from __future__ import annotations
 
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -95,7 +96,7 @@ def _prepare(say: Say) -> list[x509.Certificate]:
         first_start.make_hierarchy(now, say)
         _check_keys(now)
         first_start.make_token(settings.STATE / "token", now)
-        first_start.make_operator(settings.STATE / "operator")
+        first_start.make_operator(settings.STATE / "operator", now)
         first_start.write_log_key(settings.STATE / "log.vkey")
         return first_start.write_roots(settings.STATE / "root.pem")
     except DatabaseError as error:
@@ -115,17 +116,17 @@ def _check_keys(now: datetime) -> None:
 def _start_workers(boss: Supervisor, signing: Mapping[str, str], keyless: Mapping[str, str]) -> None:
     calm = ["-W", "ignore::UserWarning:celery.platforms"]  # it warns root of pickle, which is not accepted here
     celery = [sys.executable, *calm, "-m", "celery", "-q", "-A", "quicklime_site"]
-    quiet = ["--loglevel", settings.LOGGING["level"]]
     alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    worker = [*celery, "worker", "-P", "solo", *alone, *quiet]
+    worker = [*celery, "worker", "-P", "solo", *alone]
     boss.start(Child("worker", [*worker, "-Q", ",".join(schedule.QUEUES)], signing))
     boss.start(Child("mail worker", [*worker, "-n", "mail@%h", "-Q", schedule.SLOW], keyless))
-    boss.start(Child("beat", [*celery, "beat", "--pidfile", "", *quiet], keyless, grace=5))
+    boss.start(Child("beat", [*celery, "beat", "--pidfile", ""], keyless, grace=5))
 
 
 def _start_servers(boss: Supervisor, environ: Mapping[str, str], ports: Ports, own: OwnTLS) -> None:
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:quicklime_site.gunicorn_conf", "quicklime_site.wsgi:application"]
-    tls = ["--certfile", str(own.path), "--keyfile", str(own.path)]
+    own_tls = ["--certfile", str(own.path), "--keyfile", str(own.path)]
+    tls = [*own_tls, "--ca-certs", str(settings.STATE / "root.pem"), "--cert-reqs", f"{ssl.CERT_OPTIONAL:d}"]
     boss.start(Child("web", [*gunicorn, "--bind", ports.bind(ports.https), *tls], environ))
     boss.start(Child("OCSP responder", [sys.executable, "-m", "ocsp.responder", "--bind", ports.bind(ports.http)], environ))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from typing import Annotated
 import django
 import typer
 
-from . import env
+from . import env, logs
 from .machine import CannotStart, Ports, locked
 from .private_redis import RedisMissing
 from .supervisor import Supervisor
@@ -49,6 +50,7 @@ def environment(base: Mapping[str, str], state: Path | None, zones: Sequence[str
     environ = {
         "DJANGO_SETTINGS_MODULE": "quicklime_site.settings",
         "QUICKLIME_LOG_LEVEL": "WARNING",  # the foreground belongs to what a person should see
+        "QUICKLIME_LOG_FORMAT": logs.CONSOLE if sys.stderr.isatty() else logs.JSON,
         "QUICKLIME_PUBLIC_URL": f"https://{ports.authority(ports.https)}",
         "QUICKLIME_AIA_URL": (plain := f"http://{ports.authority(ports.http)}"),
         "QUICKLIME_OCSP_URL": f"{plain}/ocsp",

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from . import health
+from . import health, metrics
 
 handler400 = "ca.api.problems.bad_request"
 handler404 = "ca.api.problems.not_found"
@@ -15,9 +15,11 @@ urlpatterns = [
     path("", include("ca.api.urls")),
     path("", include("ocsp.urls")),
     path("", include("dashboard.urls")),
+    path("dashboard/", include("dashboard.sign_in_urls")),
     path("dashboard/", include("dashboard.pages.urls")),
     path("admin/", admin.site.urls),
     path("reminders/", include("dashboard.silencing_urls")),
-    path("livez", health.livez),
-    path("readyz", health.readyz),
+    path("livez", health.livez, name="livez"),
+    path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
 ]

@@ -41,10 +41,17 @@ def installation(disk: SmallDisk, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def _embedded(disk: SmallDisk) -> Installation:
-    return Installation(disk.path, *free_ports(2), {})
+    https, http, mail = free_ports(3)
+    return Installation(disk.path, https, http, _mail(mail), mail=mail)
 
 
 def _with_services(disk: SmallDisk, directories: pytest.TempPathFactory) -> Installation:
     postgresql, redis = PostgreSQL(disk.path), Redis(directories.mktemp("redis"))
+    https, http, mail = free_ports(3)
     services = {"DATABASE_URL": postgresql.url, "REDIS_URL": redis.url, "QUICKLIME_KEY_PASSPHRASE": "the operator's own"}
-    return Installation(directories.mktemp("up"), *free_ports(2), services, postgresql=postgresql, redis=redis)
+    services["QUICKLIME_OCSP_SIGNER"] = "delegated"  # in the other half the issuer signs
+    return Installation(directories.mktemp("up"), https, http, services | _mail(mail), postgresql=postgresql, redis=redis, mail=mail)
+
+
+def _mail(port: int) -> dict[str, str]:
+    return {"EMAIL_URL": f"smtp://127.0.0.1:{port}", "QUICKLIME_MAIL_TO": "ops@example.org"}

@@ -16,8 +16,10 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -27,9 +29,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
+from cryptography import x509
 
 from quicklime_site import private_redis
 from tests import services
+from tests.ocsp.responder.support import request, status_of
 from tests.processes import eventually
 from tests.site.test_supervisor import gone
 from tests.site.test_whole import QUICKLIME, ROOT, Instance
@@ -155,6 +159,7 @@ class Installation(Instance):
 
     postgresql: PostgreSQL | None = None
     redis: Redis | None = None
+    mail: int = 0  # port of its mail server, where nobody listens unless a test does
 
     @property
     def said(self) -> str:
@@ -234,6 +239,27 @@ class Installation(Instance):
         setup = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import django; django.setup()\n"
         return self.shell(shlex.join(["env", "DJANGO_SETTINGS_MODULE=quicklime_site.settings", sys.executable, "-c", setup + code]))
 
+    def ocsp(self, certificate: dict[str, Any]) -> bytes:
+        """What the responder answers about a certificate object of the API."""
+        leaf, issuer = (x509.load_pem_x509_certificate(certificate[name].encode()) for name in ("pem", "chain"))
+        kind = {"Content-Type": "application/ocsp-request"}
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.http}/ocsp", request(leaf, issuer), kind)
+        with urllib.request.urlopen(asked, timeout=5) as answer:
+            found: bytes = answer.read()
+        return found
+
+    def status(self, certificate: dict[str, Any]) -> str:
+        """ "good", "revoked", or the OCSP error."""
+        return status_of(self.ocsp(certificate))
+
+    def crl(self, issuer: str) -> int:
+        """The HTTP status of its full CRL."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/crl/{issuer}.crl", timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
     def judge(self) -> None:
         """The log is whole, and the oracle finds nothing."""
         assert "The log is whole" in self.manage("verify_log")
@@ -270,11 +296,20 @@ class Client:
     def get(self, path: str) -> Answer:
         return self._ask("GET", path, None, {})
 
-    def submit(self, csr: bytes, key: str, wait: int = 0) -> Answer:
-        return self._ask("POST", "/api/v1/certificates/", self._item(csr), self._headers(key, wait))
+    def scrape(self) -> Answer:
+        """The metrics, as who is on the machine reads them."""
+        return self._ask("GET", "/metrics", None, {"Authorization": None})
+
+    def submit(self, csr: bytes, key: str, wait: int = 0, **more: str) -> Answer:
+        return self._ask("POST", "/api/v1/certificates/", self._item(csr) | more, self._headers(key, wait))
 
     def submit_many(self, csrs: Sequence[bytes], key: str, wait: int = 0) -> Answer:
         return self._ask("POST", "/api/v1/certificates/bulk/", {"requests": [self._item(csr) for csr in csrs]}, self._headers(key, wait))
+
+    def revoke(self, certificate: dict[str, Any]) -> Answer:
+        """By its secret."""
+        body = {"reason": "superseded", "secret": certificate["revocation_secret"]}
+        return self._ask("POST", f"/api/v1/certificates/{certificate['serial']}/revoke/", body, {})
 
     def issued(self) -> int:
         """How many certificates this client's service has."""
@@ -295,10 +330,11 @@ class Client:
     def _headers(self, key: str, wait: int) -> dict[str, str]:
         return {"Idempotency-Key": f"{self.service}-{key}"} | ({"Prefer": f"wait={wait}"} if wait else {})
 
-    def _ask(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
-        """Raises OSError or HTTPException when no whole answer comes."""
+    def _ask(self, method: str, path: str, body: Any, more: Mapping[str, str | None]) -> Answer:
+        """Raises OSError or HTTPException when no whole answer comes. A header of None is not sent."""
         began = time.monotonic()
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **headers}
+        wanted = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **more}
+        headers = {name: text for name, text in wanted.items() if text is not None}
         try:
             if self._connection is None:
                 context = ssl.create_default_context(cafile=self.roots)

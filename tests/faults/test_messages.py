@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.db import OperationalError, connection
+from structlog.contextvars import bound_contextvars
 
 from ca import issuance, pipeline, tokens, wakeups
 from ca.models import Request, Token
@@ -67,14 +69,23 @@ FORGED = {
 def test_a_forged_message_does_nothing_and_the_worker_lives_on(forgery: str, token: Token, now: datetime, tmp_path: Path) -> None:
     name, args, kwargs = FORGED[forgery]
     before = Event.objects.count()
-    with processes.worker(tmp_path / "worker.log"):
+    with processes.worker(tmp_path / "worker.log", QUICKLIME_LOG_LEVEL="INFO"):
         app.send_task(name, args=args, kwargs=kwargs, queue="sign")
         app.send_task("ca.challenge", args=[str(UUID(int=0))], queue="challenge")
         processes.eventually(lambda: not wakeups.client().llen("sign"))
         assert Event.objects.count() == before
-        pipeline.submit(token, [pipeline.Submission(csr=many(1)[0])], now)
-        processes.eventually(lambda: Request.objects.filter(state="issued").exists())
+        with bound_contextvars(request_id="r-1"):
+            pipeline.submit(token, [pipeline.Submission(csr=many(1)[0])], now)
+        (line,) = processes.eventually(lambda: [said for said in lines(tmp_path / "worker.log") if said["message"] == "finished"])
+    row = Request.objects.get()
+    assert (line["request_id"], line["task"], line["batch"]) == ("r-1", "ca.record", str(row.batch))
+    assert line["issued"] == {str(row.id): row.serial}
     oracle.check()
+
+
+def lines(log: Path) -> list[dict[str, Any]]:
+    """What a worker says, below Celery's banner."""
+    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
 
 
 PICKLED = {

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 from django.db import connection, connections, transaction
 
 from ca import pipeline, tokens, wakeups
 from ca.models import Certificate, Token
 from eventlog import projections
 from ocsp import feed, presign, responses, tasks
-from ocsp.models import Feed, Response
+from ocsp.models import Feed, Response, Status
+from quicklime_site.celery import app
+from quicklime_site.schedule import BEAT
 from tests import processes
 from tests.material import many
 from tests.ocsp.support import log, revoked, said
@@ -94,6 +97,23 @@ def test_a_worker_killed_while_it_signs_a_revocation(serials: list[str], now: da
     with processes.worker(tmp_path / "worker.log"):
         tasks.follow.delay()
         processes.eventually(lambda: all_said(serials)[0] == [("revoked", now, "superseded")] * 2)
+
+
+@pytest.mark.usefixtures("other_time")
+def test_no_periodic_work_takes_a_revocation_back(serials: list[str], now: datetime) -> None:
+    """Whatever beat has done, before the certificates' end and long after it."""
+    app.loader.import_default_modules()  # as a worker does
+    log(now, revoked(serials[0]))
+    end = max(Certificate.objects.values_list("not_after", flat=True))
+    for later in (now, now + timedelta(hours=9), end - timedelta(hours=1), end + timedelta(days=400)):
+        with time_machine.travel(later, tick=False):
+            for entry in BEAT.values():
+                app.tasks[entry["task"]]()
+    assert list(Status.objects.filter(state="revoked").values_list("serial", "revoked_at", "reason")) == [(serials[0], now, "superseded")]
+    assert list(Certificate.objects.exclude(revoked_at=None).values_list("serial", "revoked_at")) == [(serials[0], now)]
+    assert "good" not in all_said(serials)[0]
+    projections.rebuild("ocsp")
+    assert list(Status.objects.filter(state="revoked").values_list("serial", flat=True)) == [serials[0]]
 
 
 def test_two_slices_at_once_sign_once(serials: list[str], now: datetime) -> None:

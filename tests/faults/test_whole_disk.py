@@ -30,7 +30,9 @@ def test_disk_full(installation: Installation, disk: SmallDisk, client: Client) 
         assert not os.environ.get("CI"), refused
         pytest.skip(refused)
     csrs = many(MANY)
-    before = client.submit(csrs[0], "before", wait=10).body["id"]
+    first = client.submit(csrs[0], "before", wait=10).body
+    before, certificate = first["id"], first["certificate"]
+    eventually(lambda: installation.status(certificate) == "good")
     processes = installation.pids_of(WEB) | installation.pids_of(WORKER)
     if installation.postgresql:
         # A write-ahead log that cannot grow ends PostgreSQL, as its documentation says: see that it need not.
@@ -45,6 +47,7 @@ def test_disk_full(installation: Installation, disk: SmallDisk, client: Client) 
             accepted |= _accepted_singly(client)
             for path in (f"/api/v1/requests/{before}/", "/api/v1/certificates/", "/log/checkpoint"):
                 assert client.get(path).status == 200, "reading needs no room"
+            assert installation.status(certificate) == "good"
         killed = installation.kill(BEAT)  # the supervisor says so, perhaps to a file on this disk, and starts it again
         eventually(lambda: installation.pids_of(BEAT) - killed)
 

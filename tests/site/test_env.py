@@ -24,7 +24,15 @@ WRONG = {
     "QUICKLIME_AIA_URL": ("https://ca.internal", "http://ca.internal"),
     "QUICKLIME_OCSP_URL": ("ocsp.internal", "http://ca.internal"),
     "QUICKLIME_OCSP_HOURS": ("241", "from 2 to 240"),
+    "QUICKLIME_APPROVAL": ("root", "'root' is no profile that is asked for"),
+    "QUICKLIME_BACKUP_HOURS": ("0", "from 1 to 8784"),
+    "QUICKLIME_APPROVAL_HOURS": ("0", "from 1 to 2160"),
     "QUICKLIME_TRUSTED_PROXIES": ("proxy.internal", "'proxy.internal' does not appear to be an IPv4 or IPv6 network"),
+    "QUICKLIME_CLIENT_CERTIFICATE_HEADER": ("Host", "a header that has no other use"),
+    "QUICKLIME_OIDC": ("/nowhere/oidc.json", "cannot be read: No such file"),
+    "QUICKLIME_SECOND_FACTOR": ("root", "'root' is no role of a person; there are requester,"),
+    "QUICKLIME_LDAP": ("/nowhere/ldap.json", "cannot be read: No such file"),
+    "QUICKLIME_JWT_ISSUERS": ("/nowhere/issuers.json", "cannot be read: No such file"),
     "QUICKLIME_CRL_URL": ("https://ca.internal/crl", "http://ca.internal"),
     "QUICKLIME_CRL_SHARDS": ("1001", "from 0 to 1000"),
     "QUICKLIME_CRL_HOURS": ("1", "from 2 to 240"),
@@ -44,6 +52,7 @@ WRONG = {
     "QUICKLIME_RATE": ("fast", "whole number"),
     "QUICKLIME_WAITERS": ("-1", "from 0 to 10000"),
     "QUICKLIME_LOG_LEVEL": ("info", "DEBUG, INFO, WARNING, ERROR"),
+    "QUICKLIME_LOG_FORMAT": ("text", "json, console"),
     "QUICKLIME_DB_POOL": ("1e3", "from 1 to 1000"),
 }
 NOTHING_IS_WRONG = {  # any text will do, and what is wrong with the file shows when it is opened
@@ -119,6 +128,14 @@ def test_the_defaults_are_right() -> None:
     values = env.read({})
     assert values["QUICKLIME_ZONES"] == ("internal", "localhost")
     assert values["QUICKLIME_LOG_PUBLIC"] is False
+
+
+def test_a_directory_needs_the_library_by_which_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ldap.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "ldap", None)
+    monkeypatch.delitem(sys.modules, "dashboard.distinguished_names", raising=False)
+    with pytest.raises(env.SettingError, match=r"QUICKLIME_LDAP: python-ldap is not installed.*quicklime\[ldap\]"):
+        env.read({"QUICKLIME_LDAP": str(tmp_path / "ldap.json")})
 
 
 def test_a_wrong_setting_stops_a_process_without_a_traceback(tmp_path: Path) -> None:

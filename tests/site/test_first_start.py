@@ -76,7 +76,7 @@ def test_the_token_is_made_once_private_and_works(tmp_path: Path) -> None:
     for _ in range(2):
         first_start.make_token(tmp_path / "token", NOW)
     assert Token.objects.count() == 1
-    found = tokens.authenticate((tmp_path / "token").read_text().strip(), NOW)
+    found = tokens.recognise((tmp_path / "token").read_text().strip())
     assert found is not None
     assert found.owner == "operator"
     assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
@@ -98,7 +98,7 @@ def test_no_token_without_its_file(tmp_path: Path) -> None:
 
 def test_the_operator_can_log_in(tmp_path: Path) -> None:
     for _ in range(2):
-        first_start.make_operator(tmp_path / "operator")
+        first_start.make_operator(tmp_path / "operator", NOW)
     (_, name), (_, password) = (line.split(" ", 1) for line in (tmp_path / "operator").read_text().splitlines())
     assert authenticate(username=name, password=password) is not None
     assert get_user_model().objects.count() == 1

@@ -13,16 +13,24 @@ from django.db import OperationalError, transaction
 from django.test import Client
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from ca.models import Request, Shape, State, new_request_id
-from eventlog import fence, projections
+from ca import wakeups
+from ca.models import Approval, Request, Shape, State, new_request_id
+from dashboard.models import Reminder
+from eventlog import backups, fence, head, projections
 from eventlog.append import NewEvent, append
-from eventlog.models import Cursor
-from ocsp import feed, publishing
+from eventlog.models import Cursor, Event
+from ocsp import feed, heartbeats, publishing
+from ocsp.heartbeats import Heartbeat
 from ocsp.models import Feed, Response, Status
-from quicklime_site import health
+from quicklime_site import health, measuring
 
 db = pytest.mark.django_db
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _empty_redis() -> None:
+    wakeups.client().flushall()
 
 
 @pytest.fixture
@@ -66,6 +74,16 @@ def test_a_request_that_nobody_finishes(state: State, seconds: int, expected: li
 
 @db
 @pytest.mark.usefixtures("beat")
+def test_what_an_approver_took_is_no_delay() -> None:
+    request(State.RECEIVED, timedelta(days=2))
+    Approval.objects.create(request=Request.objects.get().id, asked=b"", granted=True, decided_at=NOW, position=1)
+    report = health.look(NOW + timedelta(seconds=20))
+    assert red(report) == []
+    assert report["requests"]["oldest_seconds"] == 20
+
+
+@db
+@pytest.mark.usefixtures("beat")
 def test_a_shape_that_failed_its_lint_is_named() -> None:
     Shape.objects.create(key="k", description="server 1 issuing-1 dns P-256", passed=False, findings=["x"], at=NOW)
     report = health.look(NOW)
@@ -92,6 +110,89 @@ def test_a_log_behind_its_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(fence, "check", behind)
     assert red(health.look(NOW)) == ["log"]
+
+
+@db
+@pytest.mark.usefixtures("beat")
+@pytest.mark.parametrize(("seconds", "expected"), [(119, []), (121, ["log"])])
+def test_an_event_that_no_checkpoint_covers(seconds: int, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_ocsp", lambda now: {"ok": True})
+    orphaned(NOW - timedelta(seconds=seconds))
+    report = health.look(NOW)
+    assert red(report) == expected
+    assert report["log"] | {"ok": True} == {"ok": True, "events": 1, "uncovered": 1, "uncovered_seconds": seconds}
+
+
+def done(task: str, ago: float) -> None:
+    at = NOW.timestamp() - ago
+    wakeups.client().hset(measuring.HASH, f'quicklime_task_last_success_timestamp_seconds {{"task": "{task}"}}', str(at))
+
+
+@db
+@pytest.mark.usefixtures("beat")
+@pytest.mark.parametrize(("task", "ago", "expected"), [
+    ("ocsp.follow", 59, []), ("ocsp.follow", 61, ["workers"]), ("ocsp.follow", -5, []), ("dashboard.remind", 3600, []),
+])  # fmt: skip
+def test_a_worker_that_does_nothing(task: str, ago: float, expected: list[str]) -> None:
+    done(task, ago)
+    report = health.look(NOW)
+    assert red(report) == expected
+    assert report["workers"]["seconds_ago"] == {task: max(0, ago)}
+
+
+@db
+@pytest.mark.usefixtures("beat")
+@pytest.mark.parametrize(("messages", "expected"), [(59, []), (60, ["workers"])])
+def test_messages_that_nobody_takes_after_redis_forgot_the_rest(messages: int, expected: list[str]) -> None:
+    wakeups.client().rpush("status", *["{}"] * messages)
+    wakeups.client().rpush("upkeep", *["{}"] * 600)  # later work may wait
+    report = health.look(NOW)
+    assert red(report) == expected
+    assert (report["workers"]["waiting"]["status"], report["workers"]["waiting"]["upkeep"]) == (messages, 600)
+
+
+@db
+@pytest.mark.usefixtures("beat")
+def test_responders_are_told_and_never_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_ocsp", lambda now: {"ok": True})
+    orphaned(NOW)
+    for name, ago, position in (("a:80", 5.0, 1), ("b:80", 400.0, 0), ("ahead:80", -3.0, 9), ("gone:80", 90_000.0, 1)):
+        heartbeats.say(wakeups.client(), Heartbeat(name, NOW.timestamp() - ago, position))
+    for name, text in (("c:80", "{}"), ("d:80", "["), ("e:80", '["x", 1]'), ("f:80", "[1e999, 1e999]"), ("g:80", "[NaN, 1]")):
+        wakeups.client().hset(heartbeats.HASH, name, text)
+    report = health.look(NOW)
+    assert red(report) == []
+    assert report["responders"] == {
+        "ok": True, "seconds_ago": {"a:80": 5, "ahead:80": 0, "b:80": 400}, "behind": {"a:80": 0, "ahead:80": 0, "b:80": 1}
+    }  # fmt: skip
+
+
+@db
+@pytest.mark.usefixtures("beat")
+def test_reminders_are_counted_and_never_red() -> None:
+    for number, (state, due, tries) in enumerate(
+        [("due", -90, 0), ("due", -30, 1), ("due", 900, 3), ("sent", -900, 1), ("handed", -900, 1)]
+    ):
+        Reminder.objects.create(
+            serial=f"{number:040}", threshold="expired", recipient="a@example.org", recipient_hash="h", state=state, tries=tries,
+            due_at=NOW + timedelta(seconds=due),
+        )  # fmt: skip
+    report = health.look(NOW)
+    assert report["reminders"] == {"ok": True, "waiting": 2, "waiting_seconds": 90, "refused": 2}
+
+
+@db
+@pytest.mark.usefixtures("hierarchy")
+@pytest.mark.parametrize(("noted", "hours", "late"), [(None, 25, False), (None, 27, True), (0, 25, False), (0, 27, True), (2, 27, False)])
+def test_backups_are_late_and_never_red(noted: int | None, hours: int, late: bool, settings: Any) -> None:
+    """`noted`: hours after the log's first event, if at all."""
+    settings.BACKUP_AGE = timedelta(hours=26)
+    began = Event.objects.get(position=1).time
+    if noted is not None:
+        backups.note("pg_dump", head.size() - 2, began + timedelta(hours=noted))
+    found = health.look(began + timedelta(hours=hours))["backups"]
+    ago, since = (None, head.size()) if noted is None else (3600.0 * (hours - noted), 2)
+    assert found == {"ok": True, "late": late, "by": "pg_dump" if noted is not None else "", "seconds_ago": ago, "events_since": since}
 
 
 @db
@@ -131,7 +232,7 @@ def test_a_look_that_hangs_does_not_make_the_answer_hang(monkeypatch: pytest.Mon
         gate.wait(10)
         return {"database": {"ok": True}}
 
-    probe = health.Probe(look)
+    probe = health.Probe(look, health._unanswered)
     try:
         before = time.monotonic()
         assert [red(probe.latest()) for _ in range(3)] == [["answer"]] * 3
@@ -145,7 +246,7 @@ def test_a_look_that_fails_unexpectedly_is_not_health() -> None:
     def look() -> health.Report:
         raise PermissionError("checkpoint")
 
-    assert [check["ok"] for check in health.Probe(look).latest().values()] == [False]
+    assert [check["ok"] for check in health.Probe(look, health._unanswered).latest().values()] == [False]
 
 
 def test_a_fresh_report_is_given_again() -> None:
@@ -155,20 +256,20 @@ def test_a_fresh_report_is_given_again() -> None:
         looks.append(1)
         return {"n": {"ok": True, "n": len(looks)}}
 
-    probe = health.Probe(look)
+    probe = health.Probe(look, health._unanswered)
     assert probe.latest() == probe.latest() == {"n": {"ok": True, "n": 1}}
 
 
 @pytest.mark.parametrize(("ok", "status"), [(True, 200), (False, 503)])
 def test_readyz_answers_with_its_status(monkeypatch: pytest.MonkeyPatch, ok: bool, status: int) -> None:
-    monkeypatch.setattr(health, "_probe", health.Probe(lambda: {"redis": {"ok": ok}}))
+    monkeypatch.setattr(health, "_probe", health.Probe(lambda: {"redis": {"ok": ok}}, health._unanswered))
     answer = Client().get("/readyz")
     assert answer.status_code == status
     assert answer.json() == {"ready": ok, "checks": {"redis": {"ok": ok}}}
 
 
 def test_not_being_ready_is_answered_not_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(health, "_probe", health.Probe(lambda: {"redis": {"ok": False}}))
+    monkeypatch.setattr(health, "_probe", health.Probe(lambda: {"redis": {"ok": False}}, health._unanswered))
     assert Client().get("/readyz", secure=True).status_code == 503
     assert not caplog.records
 

@@ -3,7 +3,9 @@ client's address is believed."""
 
 from __future__ import annotations
 
+from io import BytesIO
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from django.core.exceptions import MiddlewareNotUsed
@@ -27,8 +29,8 @@ def test_every_answer_has_the_headers(path: str) -> None:
 @pytest.mark.django_db
 def test_people_have_csrf_protection() -> None:
     client = Client(enforce_csrf_checks=True)
-    assert "csrftoken" in client.get("/admin/login/", secure=True).cookies
-    assert client.post("/admin/login/", {"username": "x", "password": "y"}, secure=True).status_code == 403
+    assert "csrftoken" in client.get("/dashboard/login/", secure=True).cookies
+    assert client.post("/dashboard/login/", {"login": "x", "password": "y"}, secure=True).status_code == 403
 
 
 @pytest.mark.django_db
@@ -36,6 +38,26 @@ def test_programs_have_no_session() -> None:
     request = Client().get("/api/v1/docs/", secure=True).wsgi_request
     assert not hasattr(request, "session")
     assert hasattr(Client().get("/admin/login/", secure=True).wsgi_request, "session")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/dashboard/login/", "/dashboard/log/consistency/", "/admin/ca/token/create/"])
+def test_a_form_has_a_size(path: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whomever: that the form is not a forged one is found out by reading all of it, its files onto the disk."""
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10_000
+    monkeypatch.setattr("django.http.request.HttpRequest.parse_file_upload", lambda *args: pytest.fail("it was read"))
+    answer = Client(enforce_csrf_checks=True).post(path, {"file": BytesIO(b"x" * 20_000)}, secure=True)
+    assert answer.status_code == 413
+    assert "That is too large" in answer.content.decode()
+
+
+def test_a_wrong_file_is_thrown_away_before_the_answer(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10_000
+    monkeypatch.setattr(middleware, "_DRAINED", 100_000)
+    for size, is_left in ((50_000, False), (200_000, True)):
+        request = RequestFactory().post("/dashboard/log/consistency/", b"x" * size, content_type="text/plain")
+        assert middleware.bounded(lambda _: HttpResponse())(request).status_code == 413
+        assert bool(request.read(1)) is is_left
 
 
 def test_a_path_that_only_looks_like_a_programs_is_not() -> None:

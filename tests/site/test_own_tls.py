@@ -6,18 +6,22 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from django.db import transaction
 
-from ca import tokens
-from ca.models import Issuer, Request, State, Token
-from quicklime_site import gunicorn_conf, own_tls
+from ca import pipeline, revocation, tokens
+from ca.models import Certificate, Issuer, Request, State, Token
+from quicklime_site import first_start, gunicorn_conf, middleware, own_tls
 from quicklime_site.own_tls import OwnTLS, Refused
+from tests.dashboard import tls
+from tests.material import csr, new_key
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("hierarchy")]
 HOSTS = ("localhost", "ca.internal", "127.0.0.1")
@@ -69,6 +73,15 @@ def test_it_is_due_from_two_thirds_of_its_life(issued: OwnTLS, part: float, due:
 def test_other_hosts_make_it_due(issued: OwnTLS) -> None:
     assert own_tls.due(issued.path, (*HOSTS, "other.internal"), datetime.now(UTC))
     assert not own_tls.due(issued.path, tuple(reversed(HOSTS)), datetime.now(UTC))
+
+
+def test_a_revoked_one_is_due(issued: OwnTLS) -> None:
+    now = datetime.now(UTC)
+    serial = Certificate.objects.get(owner=own_tls.SELF).serial
+    with transaction.atomic():
+        revocation.revoke([serial], revocation.Cause("superseded", "operator", "test"), now)
+    assert own_tls.due(issued.path, HOSTS, now)
+    assert issued.tend(now) is False, "another is on its way"
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
@@ -170,3 +183,60 @@ def test_the_context_is_read_once_per_file() -> None:
     assert gunicorn_conf.ssl_context(config, default) is gunicorn_conf.ssl_context(config, default)
     assert len(made) == 1
     assert made[0].minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+# --- client certificates
+
+
+def _shown(issued: OwnTLS, tmp_path: Path, pair: Path | None) -> bytes | None:
+    """The client certificate (DER) that a server with the arguments of quicklime_site.start sees. Raises ssl.SSLError."""
+    roots = tmp_path / "root.pem"
+    first_start.write_roots(roots)
+    here, there = socket.socketpair()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(roots))
+    server.load_cert_chain(issued.path)
+    server.verify_mode = ssl.CERT_OPTIONAL
+    client = ssl.create_default_context()
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    if pair:
+        client.load_cert_chain(pair)
+    found: list[bytes | Exception | None] = []
+
+    def serve() -> None:
+        try:
+            with server.wrap_socket(there, server_side=True) as tls:
+                found.append(middleware._of_connection(tls))
+        except ssl.SSLError as error:
+            found.append(error)
+            there.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with suppress(ssl.SSLError, OSError), client.wrap_socket(here) as tls:
+        tls.recv(1)
+    thread.join()
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+def test_a_client_shows_its_certificate_or_none(issued: OwnTLS, tmp_path: Path, run_pipeline: Callable[[], None], now: datetime) -> None:
+    assert _shown(issued, tmp_path, None) is None
+    token, _ = tokens.create("t", "alice", tokens.Scope(profiles=("client",)), now, by="test")
+    key = new_key()
+    pipeline.submit(Token.objects.get(id=token), [pipeline.Submission(csr=csr("n1.internal", key=key), profile="client")], now)
+    run_pipeline()
+    certificate = Certificate.objects.get(profile="client")
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pair = tmp_path / "client.pem"
+    pair.write_bytes(pem + b"".join(own_tls.chain(certificate)))
+    assert _shown(issued, tmp_path, pair) == bytes(certificate.der)
+
+
+def test_a_certificate_for_servers_or_of_another_ca_ends_the_handshake(issued: OwnTLS, tmp_path: Path) -> None:
+    with pytest.raises(ssl.SSLError, match="verify failed"):
+        _shown(issued, tmp_path, issued.path)
+    stranger = tls.pair(tmp_path)
+    (tmp_path / "stranger.pem").write_bytes(stranger.key.read_bytes() + stranger.certificate.read_bytes())
+    with pytest.raises(ssl.SSLError, match="verify failed"):
+        _shown(issued, tmp_path, tmp_path / "stranger.pem")

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 from django.db import connection
 
-from quicklime_site import env, patience
+from eventlog import patience
+from quicklime_site import env
 
 only_postgresql = pytest.mark.skipif(connection.vendor == "sqlite", reason="a file answers or fails")
 pytestmark = [only_postgresql, pytest.mark.django_db]
@@ -52,9 +53,10 @@ def test_a_transaction_ends_too() -> None:
         assert hung.closed
 
 
-def test_what_the_server_ends_itself_costs_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(patience.SECONDS, "web", 1)
-    with connected(patience.bounded(30), **patience.options("web")) as patient:
+def test_what_the_server_ends_itself_costs_no_connection() -> None:
+    options: dict[str, Any] = {"pool": {}}
+    patience.limit(options, 1)
+    with connected(options["pool"]["connection_class"], options=options["options"]) as patient:
         with pytest.raises(psycopg.errors.QueryCanceled):
             patient.execute(FOR_EVER)
         assert patient.execute("SELECT 1").fetchone() == (1,)

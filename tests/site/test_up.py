@@ -39,6 +39,14 @@ def test_the_defaults_of_an_empty_environment() -> None:
     assert environ["QUICKLIME_CRL_URL"] == "http://localhost:8080/crl"
 
 
+@pytest.mark.parametrize(("terminal", "base", "form"), [
+    (True, {}, "console"), (False, {}, "json"), (True, {"QUICKLIME_LOG_FORMAT": "json"}, "json"),
+])  # fmt: skip
+def test_people_read_text_and_programs_json(terminal: bool, base: dict[str, str], form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    assert up.environment(base, *NO_FLAGS)["QUICKLIME_LOG_FORMAT"] == form
+
+
 @pytest.mark.parametrize(
     ("host", "url"),
     [

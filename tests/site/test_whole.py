@@ -30,6 +30,7 @@ from .test_supervisor import gone, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 QUICKLIME = [sys.executable, "-c", "from quicklime_client.cli import main; main()"]
+HOST = socket.gethostname()
 PASSPHRASE = "the operator's own"
 pytestmark = pytest.mark.timeout(240)
 
@@ -176,11 +177,34 @@ def test_from_nothing_to_a_verified_certificate_and_through_restarts(instance: I
     assert len(told) == (1 if instance.services else 0)
     assert all(b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in told)
 
+    # a node shows its certificate in TLS, and needs no token to see how it stands
+    instance.shell(
+        "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout n1.key -subj / -addext subjectAltName=DNS:n1.internal"
+        f" | curl -sSf --cacert state/root.pem -H \"Authorization: Bearer $(cat state/token)\" -H 'Prefer: wait=20'"
+        f" -H 'Content-Type: application/x-pem-file' --data-binary @- 'https://localhost:{instance.https}/api/v1/certificates/?profile=client'"
+        " > n1.json"
+    )
+    client = json.loads((instance.directory / "n1.json").read_text())["certificate"]
+    (instance.directory / "n1.pem").write_text(client["pem"] + client["chain"])
+    own = f"https://localhost:{instance.https}/api/v1/certificates"
+    shown = instance.shell(f"curl -sSf --cacert state/root.pem --cert n1.pem --key n1.key {own}/{client['serial']}/")
+    assert json.loads(shown)["status"] == "active"
+    other = f"curl -sS --cacert state/root.pem --cert n1.pem --key n1.key {own}/{issued['serial']}/"
+    assert json.loads(instance.shell(other))["code"] == "notAuthenticated"
+
     # relying parties fetch the issuer without TLS; health is green
     plain = f"curl -sSf http://localhost:{instance.http}/issuers/{issued['issuer']}.der | openssl x509 -inform DER -noout -subject"
     assert issued["issuer"] in instance.shell(plain)
     wait_for(lambda: json.loads(instance.shell(
         f"curl -sS --cacert state/root.pem https://localhost:{instance.https}/readyz"))["ready"], "readiness", 60)  # fmt: skip
+
+    # what processes counted is added up, and the machine itself may read it
+    metrics = f"curl -sS --cacert state/root.pem https://localhost:{instance.https}/metrics"
+    told = {
+        'quicklime_issuance_seconds_count{stage="issued"} 3.0',
+        f'quicklime_responder_lag_events{{responder="{HOST}:{instance.http}"}} 0.0',
+    }
+    wait_for(lambda: told <= set(instance.shell(metrics).splitlines()), "the numbers of all certificates, and the responder's", 30)
 
     # a second one on the same state says so
     second = subprocess.run([*QUICKLIME, "up"], env=instance.environ(), capture_output=True, text=True, timeout=60)
