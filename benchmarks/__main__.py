@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 
@@ -20,16 +21,19 @@ from benchmarks import (
     install,
     issuance,
     latency,
+    lineage,
     listing,
     log,
     machine,
     ocsp,
+    pages,
     paths,
     presign,
     render,
     revocation,
+    status,
 )
-from benchmarks.failure import Failed
+from benchmarks.failure import Failed, Paused
 from benchmarks.results import Options, Section
 
 SECTIONS: dict[str, Callable[[Section], None]] = {
@@ -44,14 +48,17 @@ SECTIONS: dict[str, Callable[[Section], None]] = {
     "crl": crl.run,
     "agents": agents.run,
     "expiry": expiry.run,
+    "lineage": lineage.run,
+    "pages": pages.run,
 }
-MEASURED: dict[str, Callable[[Section], None]] = {**SECTIONS, "peers": issuance.peers, "own": issuance.own}
+MEASURED: dict[str, Callable[[Section], None]] = {**SECTIONS, "peers": issuance.peers, "own": issuance.own, "fill": presign.prepare}
 OTHERS = {
-    "all": "every section but peers and own",
+    "all": "every section but peers, own and fill",
     "peers": "the peers alone",
     "own": "Quicklime's rows of issuance alone",
+    "fill": "what presign --resume measures, so that it need not do so",
     "render": "only write the page",
-    "clean": "remove the filled log",
+    "clean": "remove what is kept for --resume",
 }
 
 
@@ -61,6 +68,9 @@ def main() -> int:
     names = [name for given in arguments.what or ["all"] for name in (SECTIONS if given == "all" else [given])]
     if "clean" in names:
         log.clean()
+        for name in SECTIONS:
+            log.clean(status.directory(name))
+        log.clean(pages.KEPT)
     failed = _measure([name for name in names if name in MEASURED], _options(arguments))
     if not arguments.quick and names != ["clean"]:
         print(f"wrote {render.write()}")
@@ -76,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short runs, to try it out: kept apart, never written to the page")
     parser.add_argument("--events", type=int, help="events in the log, certificates in the list (1,000,000)")
     parser.add_argument("--runs", type=int, default=Options.runs, help=f"of which each figure is the median ({Options.runs})")
+    parser.add_argument("--minutes", type=float, help="begin no other figure after so long: --resume goes on")
     parser.add_argument("--tries", type=int, default=Options.tries, help=f"of a run that others disturb, at most ({Options.tries})")
     arguments = parser.parse_args()
     if unknown := set(arguments.what) - {*SECTIONS, *OTHERS}:
@@ -84,9 +95,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    if arguments.quick:
-        return Options(seconds=2, runs=1, tries=1, events=arguments.events or 20_000, resume=arguments.resume, quick=True)
-    return Options(runs=arguments.runs, tries=arguments.tries, events=arguments.events or 1_000_000, resume=arguments.resume)
+    until = float("inf") if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
+    given = Options(runs=arguments.runs, tries=arguments.tries, events=arguments.events or 1_000_000, resume=arguments.resume, until=until)
+    return replace(given, seconds=2, runs=1, tries=1, events=arguments.events or 20_000, quick=True) if arguments.quick else given
 
 
 def _measure(names: list[str], options: Options) -> int:
@@ -113,6 +124,8 @@ def _section(name: str, options: Options) -> bool:
     except (Failed, OSError, psycopg.Error, subprocess.CalledProcessError) as error:
         print(f"{name}: {error}", flush=True)
         return False
+    except Paused:
+        print(f"{name}: paused; --resume goes on", flush=True)
     print(f"{name}: {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
     return True
 

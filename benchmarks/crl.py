@@ -26,7 +26,7 @@ ENTRIES = 100_000
 def run(section: Section) -> None:
     """The row "CRL"."""
     entries = min(ENTRIES, section.options.events)
-    with status.filled(entries) as directory, Services(directory) as services:
+    with status.filled(section, entries) as directory, Services(directory) as services:
         section.facts.update(services.facts())
         log.run_command(log.filling("revoked", entries), services.environment())
         log.run_command(status.manage("presign"), services.environment())  # the projection reads what the log now says

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import django
 
-from benchmarks import log, status
+from benchmarks import log
 from benchmarks.failure import Failed
 from benchmarks.machine import Meter
 from benchmarks.quicklime import Services
@@ -27,14 +27,10 @@ def run(section: Section) -> None:
     with Services(log.KEPT) as services:
         log.fill(services, section.options.events)
         section.facts.update(services.facts())
-        section.measure("rebuild", lambda: rebuilt(services))
+        section.measure("rebuild", lambda: log.rebuilt(services, "expiry"))
+        log.tidy(services)
         for due in (0, section.options.events // 100):  # so few that none of them ended long ago by then
             section.measure(f"{due} due", lambda due=due: scanned(services, due))
-
-
-def rebuilt(services: Services) -> Row:
-    """One rebuild of the projection, the start of Python included."""
-    return log.timed(services, status.manage("rebuild", "expiry"), log.length(services))
 
 
 def scanned(services: Services, due: int) -> Row:

@@ -4,6 +4,7 @@ Runs as a process of its own on the servers' core: 256 events to a commit, each 
 KIND "issued": certificate.issued with names, hashes and a certificate of the usual size, which ca's projection makes
 rows of in the same commit. The certificates are made up: one signed by a throw-away key, its serial number replaced.
 They are of SERVICE, or of a thousand services.
+KIND "generations": the same, of SERVICE alone: NODES nodes one after another, then again, each its own successor.
 KIND "revoked": certificate.revoked, of certificates that are not revoked yet.
 KIND "rejected": request.rejected, of which no projection makes anything. Making events is not timed.
 """
@@ -28,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 BATCH = 256
 _TEMPLATE_SERIAL = int.from_bytes(b"\x5a" * 20)
+NODES = 1_000
 _DAYS = 90
 
 
@@ -42,6 +44,7 @@ def main(kind: str, count: int, service: str = "") -> None:
 
     make: dict[str, Callable] = {
         "issued": lambda: _issued(count, service),
+        "generations": lambda: _generations(count, service),
         "revoked": lambda: _revoked(count),
         "rejected": lambda: _rejected(count),
     }
@@ -60,7 +63,16 @@ def _issued(count: int, service: str) -> Iterator:
         yield _certificate(template, number, service or f"service{number % 1000}", now)
 
 
-def _certificate(template: bytes, number: int, service: str, now: datetime):
+def _generations(count: int, service: str) -> Iterator:
+    template, now, newest = _template(), datetime.now(UTC), {}
+    for number in range(count):
+        node = number % NODES
+        event = _certificate(template, node, service, now, newest.get(node))
+        newest[node] = event.serial
+        yield event
+
+
+def _certificate(template: bytes, number: int, service: str, now: datetime, replaces: str | None = None):
     from ca.events import CertificateIssued
 
     serial = f"{random.randrange(1 << 152, 1 << 159):040x}"  # 20 octets, spread as real ones are
@@ -82,7 +94,7 @@ def _certificate(template: bytes, number: int, service: str, now: datetime):
         certificate=b64encode(der).decode(),
         renewal_challenge=b64encode(os.urandom(32)).decode(),
         revocation_secret_hash=os.urandom(32).hex(),
-        replaces=None,
+        replaces=replaces,
         crl_shard=None,
         challenge_password_hash=None,
         renew_by=_rfc3339(now + timedelta(days=1 + number % _DAYS) * 5 / 6),

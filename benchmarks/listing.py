@@ -16,6 +16,8 @@ from benchmarks.results import Row, Section, cpu_columns
 
 REQUESTS = 100
 DEEP = 50  # pages turned to reach the deep one
+SETTLED_SECONDS = 1_200
+IDLE = 0.1  # of the servers' core
 PATH = "/api/v1/certificates/"
 
 
@@ -24,8 +26,10 @@ def run(section: Section) -> None:
     log.prepare()
     with Services(log.KEPT) as services:
         log.fill(services, section.options.events)
+        log.catch_up(services)
     print(f"  {section.name}: starting {Quicklime.name}", flush=True)
     with Quicklime(log.KEPT) as system, system.client() as client:
+        settle(system)
         section.facts.update(system.facts())
         certificates = system.number("SELECT count(*) FROM ca_certificate")
         for name, path in pages(client).items():
@@ -46,6 +50,29 @@ def pages(client: Client) -> dict[str, str]:
         "q= of a name": {"q": "node4711"},
     }
     return {"newest": PATH, f"{DEEP} pages on": deep(client)} | {name: f"{PATH}?{urlencode(query)}" for name, query in filters.items()}
+
+
+def settle(system: Quicklime) -> None:
+    """Until the worker has signed the OCSP responses of what was filled in, the responder has read them, and who flags certificates has
+    done so: before, the system is not idle."""
+    missing = "SELECT count(*) FROM ca_certificate AS c WHERE NOT EXISTS (SELECT 1 FROM ocsp_response AS r WHERE r.serial = c.serial)"
+    until = time.monotonic() + SETTLED_SECONDS
+    while number := system.number(missing):
+        _wait(until, f"{number:,} certificates have no OCSP response")
+    while (share := _core_busy(system)) > IDLE:
+        _wait(until, f"the servers' core is {share:.0%} busy")
+
+
+def _wait(until: float, why: str) -> None:
+    if time.monotonic() > until:
+        raise Failed(f"{why} after {SETTLED_SECONDS} s")
+    time.sleep(5)
+
+
+def _core_busy(system: Quicklime) -> float:
+    with Meter(system.measured) as meter:
+        time.sleep(5)
+    return meter.usage.core_busy / meter.usage.seconds
 
 
 def deep(client: Client) -> str:

@@ -22,6 +22,8 @@ from benchmarks.quicklime import Quicklime, Services
 from benchmarks.results import Row, Section
 
 KEPT = paths.DISK / "quicklime-bench-log"  # `clean` removes it
+PROJECTIONS = ("lineage", "expiry", "activity")  # which pages read, and a running system would read on with for minutes
+CATCH_UP = "import django; django.setup(); from eventlog import projections; projections.catch_up({!r})"
 SMALLEST = 10_000
 SAMPLE = 40 * BATCH  # events appended in each timed run
 
@@ -79,13 +81,30 @@ def fill(services: Services, size: int) -> None:
         return
     print(f"  appending {missing:,} events", flush=True)
     timed(services, filling("issued", missing), missing)
+    tidy(services)
+
+
+def tidy(services: Services) -> None:
+    """Have PostgreSQL do now what it would do in the midst of a later run."""
     with services.postgres.connect("quicklime") as connection:
         connection.execute("VACUUM ANALYZE")
+
+
+def catch_up(services: Services, names: Sequence[str] = PROJECTIONS) -> None:
+    """Have these projections read on to the log's end."""
+    environment = {**services.environment(), "DJANGO_SETTINGS_MODULE": "quicklime_site.settings"}
+    for name in names:
+        run_command([sys.executable, "-c", CATCH_UP.format(name)], environment)
 
 
 def filling(kind: str, count: int, *service: str) -> list[object]:
     """The command that appends `count` events: see benchmarks.fill."""
     return [sys.executable, "-m", "benchmarks.fill", kind, count, *service]
+
+
+def rebuilt(services: Services, projection: str) -> Row:
+    """One rebuild of a projection over the whole log, the start of Python included."""
+    return timed(services, [sys.executable, "manage.py", "rebuild", projection], length(services))
 
 
 def length(services: Services) -> int:

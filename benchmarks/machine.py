@@ -83,9 +83,13 @@ def cpu_seconds(servers: Iterable[Measured]) -> Counter[str]:
 def tree(pid: int) -> Iterator[int]:
     """A process and all that descend from it."""
     yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return  # it ended
+    for thread in threads:
         try:
-            found = children.read_text().split()
+            found = (thread / "children").read_text().split()
         except (FileNotFoundError, ProcessLookupError):
             continue  # that thread ended
         for child in found:

@@ -1,6 +1,6 @@
 """nginx serving ready OCSP answers as static files under the names that GETs ask for: the bar for any responder.
 
-In its favour: one worker, no access log, every file already open (open_file_cache holds all of them), no Cache-Control or
+In its favour: one worker, no access log, files already open (as many as the limit of descriptors allows), no Cache-Control or
 Expires, and no sendfile, which costs a system call that files of 300 bytes do not repay.
 """
 
@@ -11,6 +11,7 @@ import resource
 import shutil
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -72,9 +73,10 @@ class Nginx(Server):
 
     def _configure(self) -> None:
         limit = _descriptors(len(self._answers) + _SPARE)
+        self._open = limit - _SPARE
         how = "try_files /one =404;" if self._one else ""
         user = "" if os.geteuid() else "user root;"  # as whom the cache directory can be read
-        text = CONFIGURATION.format(base=self._base, user=user, files=limit, cached=limit - _SPARE, port=self.port, how=how)
+        text = CONFIGURATION.format(base=self._base, user=user, files=limit, cached=self._open, port=self.port, how=how)
         (self._base / "nginx.conf").write_text(text)
 
     def _not_the_one(self, _: bytes, answer: Answer) -> str | None:
@@ -86,8 +88,8 @@ class Nginx(Server):
         return [self]
 
     def facts(self) -> dict[str, str]:
-        """Version."""
-        return {"nginx": install.package_version("nginx-light")}
+        """Version, and how many of the files are open all the time."""
+        return {"nginx": f"{install.package_version('nginx-light')}, {self._open:,} files open"}
 
 
 def _lay_out(directory: Path, answers: Mapping[bytes, bytes]) -> None:
@@ -108,6 +110,8 @@ def _name(request: bytes) -> str:
 
 
 def _descriptors(wanted: int) -> int:
-    """How many files nginx may have open: root may raise its limit, others have theirs."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return wanted if not os.geteuid() else min(wanted, hard)
+    """How many files nginx may have open: where root may not raise the limit either, as in containers, as many as that says."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, max(hard, wanted)))
+    return min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[1])

@@ -46,7 +46,7 @@ class System(AbstractContextManager["System"], Protocol):
 
 def run(section: Section) -> None:
     """Rows "<system>, <method>, <connections>" and "<other kind>, <method>, <connections>"."""
-    with status.filled(min(CERTIFICATES, section.options.events)) as directory, Services(directory) as services:
+    with status.filled(section, min(CERTIFICATES, section.options.events)) as directory, Services(directory) as services:
         ready = status.ready(services)
         section.facts["certificates"] = f"{len(ready.answers):,}"
         measure(section, status.QuicklimeResponder(services, ready.questions(status.PATH)), _others(ready))

@@ -1,4 +1,5 @@
-"""Where the benchmarks keep things: all below QUICKLIME_BENCH_CACHE (default ~/.cache/quicklime-bench)."""
+"""Where the benchmarks keep things: below QUICKLIME_BENCH_CACHE (default ~/.cache/quicklime-bench), and clusters below
+QUICKLIME_BENCH_DISK (default /var/tmp), which PostgreSQL's user must reach."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
-DISK = Path("/var/tmp")  # where clusters lie: PostgreSQL's user must reach them
+DISK = Path(os.environ.get("QUICKLIME_BENCH_DISK") or "/var/tmp").absolute()
 
 
 def cache() -> Path:

@@ -1,12 +1,14 @@
-"""Writes docs/benchmarks.md from the results of the sections. Only measured figures: a section that lacks is left out."""
+"""Writes docs/benchmarks.md from the results of the sections. Only measured figures: of a section without results what the page
+says of it stays, and it is left out where that is nothing."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import agents, bulk, issuance, ocsp, paths
+from benchmarks import agents, bulk, issuance, ocsp, pages, paths
 from benchmarks.asking import GET, POST, SAMPLE
 from benchmarks.cfssl import Cfssl
 from benchmarks.djangoca import DjangoCA
@@ -46,7 +48,7 @@ INTRODUCTION = f"""# Benchmarks
 """
 
 OCSP_TEXT = f"""\
-Quicklime's responder alone with PostgreSQL and Redis, one process; nginx with one worker, no access log and every file open;
+Quicklime's responder alone with PostgreSQL and Redis, one process; nginx with one worker, no access log and its files open;
 cfssl with the answers in its memory; django-ca with its answers in Redis. The first three give the very same bytes, signed by
 Quicklime, to CertIDs by SHA-1; django-ca's are by SHA-256 and carry its responder's certificate. Each request asks for another
 certificate, in random order. Of every run {2 * SAMPLE} answers are verified; of all others number and mean size must fit.
@@ -75,12 +77,23 @@ OCSP_BARS = (  # peer, its method if it has only one, what is wanted
 
 def write() -> Path:
     """Write the page; its path."""
-    sections = {name: load(name) for name in PARTS}
-    parts = [INTRODUCTION, *(part for name, result in sections.items() if result for part in PARTS[name](result))]
-    if sections["issuance"]:
-        parts.append(_cpu(sections["issuance"], sections["bulk"]))
-    PAGE.write_text("\n".join(parts))
+    results, before = {name: load(name) for name in PARTS}, _parts()
+    parts = [INTRODUCTION]
+    for name, (heading, made) in PARTS.items():
+        result = results[name]
+        parts.append("\n".join(made(result)) if result else _kept(before, heading))
+    parts.append(_cpu(results["issuance"], results["bulk"]) if results["issuance"] else _kept(before, CPU))
+    PAGE.write_text("\n".join(part for part in parts if part))
     return PAGE
+
+
+def _parts() -> list[str]:
+    """What the page says now, by headings."""
+    return [f"{part.strip()}\n" for part in re.split("(?m)^(?=## )", PAGE.read_text())]
+
+
+def _kept(parts: list[str], heading: str) -> str:
+    return next((part for part in parts if part.startswith(f"## {heading}")), "")
 
 
 def _issuance(result: Result) -> Iterable[str]:
@@ -185,7 +198,8 @@ def _ocsp(result: Result) -> Iterable[str]:
     yield _taken(result)
     head = ["system", "method", "connections", "requests/s", "p50 ms", "p99 ms", "CPU µs each", "load core", "foreign"]
     yield _table(head, [_answered(row) for row in good])
-    yield _table(["method", "connections", "Quicklime against", "ratio", "wanted"], _ocsp_ratios(rows))
+    if ratios := list(_ocsp_ratios(rows)):
+        yield _table(["method", "connections", "Quicklime against", "ratio", "wanted"], ratios)
     yield (
         "What deserves no good answer, sent to Quicklime, and good ones without keep-alive: what is too long ends its connection, so\n"
         "that it is set against these.\n"
@@ -242,6 +256,7 @@ def _presign(result: Result) -> Iterable[str]:
     yield _taken(result)
     head = [
         "what",
+        "cores",
         "certificates",
         "responses/s",
         "seconds",
@@ -365,23 +380,69 @@ def _expiry(result: Result) -> Iterable[str]:
     ]
     yield _table(["certificates due", "seconds", "peak memory MB", "foreign"], cells)
     if row := rows.get("rebuild"):
-        cells = [[f"{row['events']:,}", *(_number(row[column]) for column in ("per_second", "rss_mb", "foreign_cores"))]]
-        yield _table(["rebuild expiry, events in the log", "events/s", "peak memory MB", "foreign"], cells)
+        yield _table(["rebuild expiry, events in the log", "events/s", "peak memory MB", "foreign"], [_rebuilt(row)])
     yield "Wanted: ≤ 1 s for a scan over 1,000,000, and a rebuild of ≥ 15,000 events/s.\n"
 
 
-PARTS = {
-    "issuance": _issuance,
-    "bulk": _bulk,
-    "latency": _latency,
-    "log": _log,
-    "list": _list,
-    "ocsp": _ocsp,
-    "presign": _presign,
-    "revocation": _revocation,
-    "crl": _crl,
-    "agents": _agents,
-    "expiry": _expiry,
+def _lineage(result: Result) -> Iterable[str]:
+    yield "## Lineage: a service of 1,000 nodes with 10 certificates each\n"
+    yield (
+        "`GET /api/v1/services/{name}/` over an open TLS connection on an idle system, beside 1,000 other services. A page has counts\n"
+        "of the whole service, who was left behind, and of each of its nodes all ten certificates with what it serves.\n"
+    )
+    yield _taken(result)
+    rows = result["rows"]
+    cells = [
+        [row["page"], f"{row['rows']:,}", *map(_number, (row["p50_ms"], row["p99_ms"], sum(row["cpu_ms"].values()), row["foreign_cores"]))]
+        for row in rows.values()
+        if "page" in row
+    ]
+    yield _table(["page", "entries", "p50 ms", "p99 ms", "CPU ms each", "foreign"], cells)
+    if row := rows.get("rebuild"):
+        yield _table(["rebuild lineage, events in the log", "events/s", "peak memory MB", "foreign"], [_rebuilt(row)])
+    yield "Wanted: ≤ 100 ms for a page, and a rebuild of ≥ 15,000 events/s.\n"
+
+
+def _rebuilt(row: Row) -> list[str]:
+    return [f"{row['events']:,}", *(_number(row[column]) for column in ("per_second", "rss_mb", "foreign_cores"))]
+
+
+def _pages(result: Result) -> Iterable[str]:
+    count = max(row["certificates"] for row in result["rows"].values())
+    yield f"## Pages, {count:,} certificates\n"
+    yield (
+        "The dashboard and the lists of the admin, asked in the process by Django's test client: the server's own time, without TLS.\n"
+        "PostgreSQL shares the core. The certificates are made up, of a thousand services; each has its request, every tenth a reminder.\n"
+        f"Each figure is of {pages.TIMES} requests in one run, after some that fill the process's caches.\n"
+    )
+    yield _taken(result)
+    columns = ("page", "p50_ms", "p95_ms", "queries", "bytes", "foreign_cores")
+    cells = [
+        [_number(value) if isinstance(value := row[name], float) else _plain(value) for name in columns] for row in result["rows"].values()
+    ]
+    yield _table(["page", "p50 ms", "p95 ms", "queries", "bytes", "foreign"], cells)
+    yield "Wanted: p95 ≤ 100 ms, ≤ 15 queries, ≤ 100,000 bytes.\n"
+
+
+def _plain(value: str | int) -> str:
+    return value if isinstance(value, str) else f"{value:,}"
+
+
+CPU = "CPU for each certificate"
+PARTS = {  # section → how its heading begins, and what makes its text
+    "issuance": ("Durable issuance", _issuance),
+    "bulk": ("Bulk", _bulk),
+    "latency": ("One request", _latency),
+    "log": ("The log", _log),
+    "list": ("A page of the list", _list),
+    "ocsp": ("OCSP", _ocsp),
+    "presign": ("Pre-signing", _presign),
+    "revocation": ("From a revocation", _revocation),
+    "crl": ("A CRL", _crl),
+    "agents": ("A fleet", _agents),
+    "expiry": ("Certificates that nobody renewed", _expiry),
+    "lineage": ("Lineage", _lineage),
+    "pages": ("Pages", _pages),
 }
 
 
@@ -395,7 +456,7 @@ def _cpu(issued: Result, posted: Result | None) -> str:
     cells = [[what, *(_number(row["cpu_ms"].get(name, 0.0)) for name in names), *_rest(row)] for what, row in found]
     head = ["Quicklime", *names, "kernel and others", "idle", "1/rate"]
     text = (
-        "## CPU for each certificate\n\n"
+        f"## {CPU}\n\n"
         "Milliseconds of core 0 by process. They add up to the core's time for each certificate (1/rate): what no process of\n"
         "the system accounts for is the kernel's own work and other processes, and the time the core had nothing to do.\n\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, paths
+from benchmarks.failure import Paused
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a section is run. `tries`: how often a disturbed run is taken again before the least disturbed one counts."""
+    """How a section is run. `tries`: how often a disturbed run is taken again before the least disturbed one counts.
+    `until`: on the monotonic clock, when no other row is begun."""
 
     seconds: int = 10
     runs: int = 3
     tries: int = 4
     events: int = 1_000_000
     resume: bool = False
+    until: float = float("inf")
     quick: bool = False
 
 
@@ -43,10 +47,12 @@ class Section:
         self._disk = machine.disk(paths.DISK)
 
     def measure(self, key: str, take: Callable[[], Row]) -> Row:
-        """The row `key`: the median of `take`'s runs, or the row of the run that is resumed."""
+        """The row `key`: the median of `take`'s runs, or the row of the run that is resumed. Raises Paused when it is too late."""
         if key in self.rows:
             print(f"  {self.name}: {key}: kept from before", flush=True)
             return self.rows[key]
+        if time.monotonic() > self.options.until:
+            raise Paused
         runs = [undisturbed(take, self.options.tries, f"{self.name}: {key}") for _ in range(self.options.runs)]
         return self.record(key, median(runs))
 

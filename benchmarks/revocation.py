@@ -23,6 +23,7 @@ from benchmarks.failure import Failed
 from benchmarks.machine import Meter
 from benchmarks.quicklime import DATABASE, Quicklime, Services, request
 from benchmarks.results import Row, Section, cpu_columns
+from benchmarks.servers import wait_until
 
 CERTIFICATES = 100_000
 SINGLE, MANY = 200, 10_000
@@ -38,7 +39,7 @@ LONGEST = 3600  # seconds of load, which ends with the last
 def run(section: Section) -> None:
     """Rows "one by one" and "in one command"."""
     many, runs = min(MANY, section.options.events // 4), section.options.runs * section.options.tries
-    with status.filled(min(CERTIFICATES, section.options.events)) as directory:
+    with status.filled(section, min(CERTIFICATES, section.options.events)) as directory:
         fleets = [f"fleet{number}" for number in range(runs)]
         with Services(directory) as services:
             for fleet in fleets:
@@ -46,6 +47,7 @@ def run(section: Section) -> None:
             questions = status.ready(services).questions(status.PATH)
         with Quicklime(directory) as system:
             section.facts.update(system.facts())
+            wait_until(lambda: status.answers(questions, system.http_port), "the responder has its answers", PATIENCE)
             section.measure("one by one", lambda: one_by_one(system, questions))
             section.measure("in one command", lambda: in_one_command(system, fleets.pop()))
 

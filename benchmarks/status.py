@@ -15,25 +15,36 @@ from benchmarks import asking, log, paths
 from benchmarks.asking import Asker, Questions, Ready
 from benchmarks.failure import Failed
 from benchmarks.quicklime import DATABASE, Services
+from benchmarks.results import Section
 from benchmarks.servers import Server, free_port
 
-DIRECTORY = paths.DISK / "quicklime-bench-status"
 ISSUER = "issuing-1"  # of all made-up certificates
 PATH = "/ocsp"
 KEYLESS = {"DJANGO_SETTINGS_MODULE": "quicklime_site.settings", "QUICKLIME_ROLE": "web"}  # as `quicklime up` starts it
 
 
+def directory(section: str) -> Path:
+    """Where a section's Quicklime is."""
+    return paths.DISK / f"quicklime-bench-{section}"
+
+
 @contextmanager
-def filled(certificates: int) -> Iterator[Path]:
-    """The directory of a new Quicklime that issued so many, with all their answers signed; removed afterwards."""
-    log.clean(DIRECTORY)
-    try:
-        log.prepare(DIRECTORY)
-        with Services(DIRECTORY) as services:
-            fill(services, certificates)
-        yield DIRECTORY
-    finally:
-        log.clean(DIRECTORY)
+def filled(section: Section, certificates: int) -> Iterator[Path]:
+    """The directory of a Quicklime that issued so many, with all their answers signed: a new one, unless the section is
+    resumed. Removed when the section is through."""
+    place = directory(section.name)
+    if not section.options.resume:
+        log.clean(place)
+    prepare(place, certificates)
+    yield place
+    log.clean(place)
+
+
+def prepare(place: Path, certificates: int) -> None:
+    """A Quicklime in that directory with at least so many certificates and all their answers."""
+    log.prepare(place)
+    with Services(place) as services:
+        fill(services, certificates)
 
 
 def fill(services: Services, certificates: int) -> None:
@@ -79,6 +90,17 @@ def _good(services: Services, columns: str, which: str) -> list[tuple[Any, ...]]
         return connection.execute(sql, [ISSUER]).fetchall()
 
 
+def answers(questions: Questions, port: int) -> bool:
+    """Whether the responder at that port answers the last of `questions` right."""
+    request = questions.requests[-1]
+    try:
+        with Asker(port) as asker:
+            answer = asker.ask(asking.message(PATH, asking.POST, request))
+    except OSError:
+        return False  # not listening yet
+    return questions.wrong(request, answer) is None
+
+
 class Responder(Server):
     """Quicklime's responder, ready when it says good of a certificate: `questions` are what it is asked until then."""
 
@@ -91,13 +113,7 @@ class Responder(Server):
         super().__init__("responder", command, port, env={**environment, **KEYLESS}, cwd=paths.REPOSITORY)
 
     def answers(self) -> bool:
-        request = self._questions.requests[-1]
-        try:
-            with Asker(self.port) as asker:
-                answer = asker.ask(asking.message(PATH, asking.POST, request))
-        except OSError:
-            return False  # not listening yet
-        return self._questions.wrong(request, answer) is None
+        return answers(self._questions, self.port)
 
 
 class QuicklimeResponder:
