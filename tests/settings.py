@@ -4,6 +4,7 @@ from quicklime_site.settings import *  # noqa: F403
 from quicklime_site.settings import DATABASES, STATE
 
 CRASH_POINTS = True
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "sessionid", "csrftoken"  # a browser takes the real names on HTTPS alone
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(STATE / "test.sqlite3")}
 else:
