@@ -90,7 +90,7 @@ def word(record: Record, pair: Pair, now: datetime) -> dict[str, str | None]:
 def _served(record: Record) -> str | None:
     if record.served is None:
         return None
-    return record.served.serial.zfill(40) if record.served.serial else "none"
+    return record.served.serial or "none"
 
 
 def heard(record: Record, pair: Pair, answer: CheckedIn, now: datetime) -> Record:

@@ -82,8 +82,7 @@ def obtain(store: Store, server: Submits, record: Record, root: x509.Certificate
     leaf = _checked(issued, pending, root)
     generation = record.current.generation + 1 if record.current else 1
     renew_at = schedule.renew_at(leaf.not_valid_before_utc, leaf.not_valid_after_utc)
-    serial = f"{leaf.serial_number:x}"
-    pair = Pair(serial, pending.key, issued.pem, issued.chain, issued.challenge, issued.secret, generation, renew_at)
+    pair = Pair(keys.serial(leaf), pending.key, issued.pem, issued.chain, issued.challenge, issued.secret, generation, renew_at)
     due = record.reload_due or record.current is not None
     record = replace(record, current=pair, pending=None, reload_due=due, revoked_at=None, trouble=None, served=None, reported=None)
     store.save(record)

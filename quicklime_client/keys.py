@@ -102,6 +102,11 @@ def _issuer_key_id(leaf: x509.Certificate) -> bytes:
     return found
 
 
+def serial(certificate: x509.Certificate) -> str:
+    """The serial as the API has it: 40 lower-case hex digits for the 20 octets that RFC 5280 §4.1.2.2 allows, or more if it has more."""
+    return f"{certificate.serial_number:040x}"
+
+
 def sign(key: Key, statement: bytes) -> bytes:
     """ECDSA (DER) or RSA PKCS #1 v1.5 with SHA-256, or Ed25519."""
     if isinstance(key, ec.EllipticCurvePrivateKey):

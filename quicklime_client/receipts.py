@@ -16,6 +16,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from . import keys
 from .notes import LogKey, Malformed, decimal, from_base64, hash_of_32, open_checkpoint
 
 _ISSUED = re.compile(r"quicklime/certificate\.issued/[0-9]+-[0-9]+-[0-9]+", re.ASCII)
@@ -119,7 +120,7 @@ def _same_certificate(event: dict[str, Any], certificate: x509.Certificate) -> s
     logged = from_base64(str(data.get("certificate")), "the event's certificate")
     if logged != certificate.public_bytes(Encoding.DER):
         raise NotProven("the event is the issuance of another certificate")
-    return f"{certificate.serial_number:x}"
+    return keys.serial(certificate)
 
 
 def _proof(text: str) -> tuple[int, list[bytes], str]:

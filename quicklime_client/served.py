@@ -11,6 +11,7 @@ from datetime import datetime
 
 from cryptography import x509
 
+from . import keys
 from .failures import Failure, plain
 from .records import Record, Served
 
@@ -47,4 +48,4 @@ def _serial(where: tuple[str, int], name: str | None) -> str:
         der = tls.getpeercert(binary_form=True)
     if der is None:
         raise ValueError("it shows no certificate")
-    return f"{x509.load_der_x509_certificate(der).serial_number:x}"
+    return keys.serial(x509.load_der_x509_certificate(der))

@@ -97,7 +97,7 @@ def build(certificate: x509.Certificate, log_key: Ed25519PrivateKey) -> Callable
 
 def test_a_receipt_proves_its_certificate(build: Callable[..., Receipt], certificate: x509.Certificate, log_key: Ed25519PrivateKey) -> None:
     proven = verify(build(), certificate, LogKey.parse(vkey(log_key)))
-    assert (proven.serial, proven.position, proven.origin, proven.size) == ("abcdef", INDEX + 1, NAME, SIZE)
+    assert (proven.serial, proven.position, proven.origin, proven.size) == ("abcdef".zfill(40), INDEX + 1, NAME, SIZE)
 
 
 @pytest.mark.parametrize("size", range(1, 18))

@@ -78,7 +78,7 @@ def offers(client: Client, what: str) -> bool:
 def test_a_node_from_trust_to_revocation(client: Client) -> None:
     said = client.run(*REQUEST, "--ip", "127.0.0.1")
     serial = client.check()
-    assert f"serial {serial:x}" in said
+    assert f"serial {serial:040x}" in said
     names = openssl("x509", "-in", client.pair / "fullchain.pem", "-noout", "-ext", "subjectAltName")
     assert "DNS:payroll.internal, IP Address:127.0.0.1" in names
 
@@ -90,7 +90,7 @@ def test_a_node_from_trust_to_revocation(client: Client) -> None:
     client.run(*REQUEST, "--ip", "127.0.0.1")
     assert client.check() == serial
     status = json.loads(client.run("status", "--json"))
-    assert [(each["serial"], each["level"]) for each in status["certificates"]] == [(f"{serial:x}", "ok")]
+    assert [(each["serial"], each["level"]) for each in status["certificates"]] == [(f"{serial:040x}", "ok")]
     refused = client.run("request", "--service", "s", "--name", "www.example.com", code=1)
     assert "nameOutsideZones" in refused
     assert refused.count("\n") == 1
