@@ -230,6 +230,7 @@ def _listen(hints: Hints, news: threading.Event, end: threading.Event) -> None:
         try:
             with _client() as client, _subscribed(client) as pubsub:
                 away = False
+                news.set()  # there may have been messages before
                 while not end.is_set():
                     if hints.told and time.monotonic() >= next_beat:
                         next_beat = time.monotonic() + heartbeats.EVERY

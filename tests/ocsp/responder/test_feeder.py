@@ -315,15 +315,13 @@ def test_what_was_answered_is_added_up_and_nothing_twice(monkeypatch: pytest.Mon
     client.delete(answered.HASH)
 
 
-def test_a_message_is_heard_at_once() -> None:
+def test_one_looks_at_once_when_it_begins_to_listen_and_at_each_message() -> None:
     hints = Hints(Adding(no_counts))
     try:
-        for _ in range(200):  # until it listens
-            feed.client().publish(feed.CHANNEL, b"")
+        for tell in (lambda: None, lambda: feed.client().publish(feed.CHANNEL, b"")):  # before it listened there may have been messages
+            tell()
             began = time.monotonic()
-            hints.wait(0.5)
-            if time.monotonic() - began < 0.3:
-                return
-        raise AssertionError("never")
+            hints.wait(20)
+            assert time.monotonic() - began < 10
     finally:
         hints.close()
