@@ -23,9 +23,8 @@ ldap: setup ## install the extra for sign-in by a directory, built here: a C com
 up: setup ## run a whole CA in the foreground; flags: make up ARGS='--zone fleet.internal'
 	@$(BIN)/quicklime up $(ARGS)
 
-test: setup ## the whole suite on PostgreSQL and Redis, then what has a database on the embedded default
-	QUICKLIME_TEST_DB=postgresql $(BIN)/python -m pytest $(ARGS)
-	QUICKLIME_TEST_DB=sqlite $(BIN)/python -m pytest --ignore=tests/client --ignore=tests/ca/pki --ignore=tests/browser --ignore=tests/faults --ignore=tests/dashboard/test_directory.py $(ARGS)
+test: setup ## the whole suite on PostgreSQL and Redis, and what has a database on the embedded default
+	@tests/run $(BIN)/python $(ARGS)
 
 check: export QUICKLIME_STATE := $(shell mktemp -d -u)
 check: setup ## format, lint, types, import contracts, missing migrations, Django's deployment checks
