@@ -25,6 +25,7 @@ from .projections import NAME
 log = logging.getLogger(__name__)
 _LEASE = timedelta(seconds=10)
 _ON_ITS_WAY = "quicklime:ocsp:follow"
+_READ = 2_000  # events at a time, a tenth of a second; after an import there may be a million
 
 
 def _now() -> datetime:
@@ -57,11 +58,11 @@ def follow() -> None:
     """Read on in the log, and sign what was revoked. Answers that are late come next, and CRLs and files that are due: this
     queue is looked at first, where a worker that has much to do never comes to the last."""
     _arrived()
-    _read_on()
+    unread = _read_on()
     now = _time_to_sign()
     if now is None:
         return
-    if presign.sign_due(feed.AT_ONCE, now).more:
+    if presign.sign_due(feed.AT_ONCE, now).more or unread:  # to make a CRL is to read the rest in one go
         _send(follow)
         return
     if presign.is_late(now) and (held := leases.take("presign", now, _LEASE)):
@@ -118,14 +119,15 @@ def _time_to_sign() -> datetime | None:
     return now
 
 
-def _read_on() -> None:
-    """Without waiting for a rebuild, which would keep the worker from issuing meanwhile."""
+def _read_on() -> bool:
+    """Whether there may be more to read. Without waiting for a rebuild, which would keep the worker from issuing meanwhile."""
     try:
-        projections.catch_up(NAME, wait=False)
+        return projections.catch_up(NAME, wait=False, most=_READ) >= _READ
     except projections.CursorHeld:
         log.info("the projection %s is being read by another process", NAME)
     except Exception as error:  # noted in the projection's row, where readiness looks; what was read before can be signed
         log.error("the projection %s stopped: %s", NAME, error)
+    return False
 
 
 def _send(task: Any, *arguments: str) -> None:

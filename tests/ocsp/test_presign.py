@@ -12,9 +12,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from ca import keys
-from eventlog import clock
+from eventlog import clock, head
 from eventlog.models import Cursor
-from ocsp import feed, leases, presign, responses, tasks
+from ocsp import crls, feed, leases, presign, responses, tasks
 from ocsp.models import Crl, Response, Status
 from ocsp.responses import Answers
 
@@ -68,6 +68,29 @@ def test_what_was_signed_and_never_recorded_is_revoked_too(hierarchy: None, now:
     log(now, intended(ONE), orphaned(ONE), revoked(ONE))
     tasks.follow()
     assert said(ONE) == [("revoked", now, "superseded")] * 2
+
+
+def test_a_long_log_is_read_in_pieces_and_signed_meanwhile_and_no_crl_made_of_a_part(
+    issue: Issue, now: datetime, sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,), (other,) = issue(), issue()
+    crls.publish_due(now)
+    before = {crl.number for crl in Crl.objects.all()}
+    log(now, revoked(one.serial, "keyCompromise"))
+    log(now, revoked(other.serial, "keyCompromise"))
+    monkeypatch.setattr(tasks, "_READ", 1)
+    monkeypatch.setattr(tasks.projections.events, "CHUNK", 1)
+    size = head.size()
+    while Cursor.objects.get(name="ocsp").position < size:
+        assert {crl.number for crl in Crl.objects.all()} == before
+        sent.clear()
+        tasks.follow()
+        assert sent == [("ocsp.follow",)]
+    assert [[status for status, *_ in said(each.serial)] for each in (one, other)] == [["revoked"] * 2] * 2
+    sent.clear()
+    tasks.follow()
+    assert sent == []
+    assert max(crl.number for crl in Crl.objects.all()) > max(before)
 
 
 @pytest.mark.unjudged("an intent without a request")
