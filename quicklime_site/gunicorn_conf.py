@@ -1,8 +1,9 @@
 """gunicorn's configuration for the API: `gunicorn -c python:quicklime_site.gunicorn_conf …`.
 
-Owns threads, time limits and TLS. Bind addresses and the certificate file come from the command line.
+Owns threads, time limits, TLS and when garbage is looked for. Bind addresses and the certificate file come from the command line.
 """
 
+import gc
 import os
 import ssl
 from collections.abc import Callable
@@ -19,6 +20,7 @@ threads = settings.WAITERS + 16  # a request that waits for its certificate hold
 keepalive = 75
 graceful_timeout = 5
 control_socket_disable = True
+_ALLOCATED = 20_000  # objects, from one look for garbage to the next; a request makes a few hundred, hardly any in a cycle
 
 
 class JSONLogger(Logger):  # type: ignore[misc]  # its base has no types
@@ -57,3 +59,6 @@ def post_worker_init(worker: Any) -> None:
     from quicklime_site import measuring  # only here: it reads the settings
 
     measuring.start()
+    gc.collect()
+    gc.freeze()  # what is loaded lives as long as the process. Looking through it, and through requests that had not ended, took a
+    gc.set_threshold(_ALLOCATED)  # fifteenth of a loaded process's time
