@@ -239,6 +239,7 @@ class _Desk:
     olds: dict[str, Old]
     blocked: dict[bytes, str]
     site: Site
+    causes: dict[UUID, str]
     words: dict[UUID, approvals.Word]
 
     @classmethod
@@ -246,8 +247,8 @@ class _Desk:
         olds = _olds(rows)
         spkis = {csr.spki_sha256 for csr in parsed if isinstance(csr, ParsedCSR)} | _keys_of(olds)
         live, here = _tokens(rows), site()
-        words = approvals.words([row.id for row in rows if _approval_cause(row, live, here)])
-        return cls(live, active_issuers(), olds, _blocked(spkis), here, words)
+        causes = _approval_causes(rows, live, here)
+        return cls(live, active_issuers(), olds, _blocked(spkis), here, causes, approvals.words(causes))
 
 
 def site() -> Site:
@@ -347,14 +348,16 @@ def _validate_one(row: Row, csr: ParsedCSR | Problem, desk: _Desk, now: datetime
 # --- approval, where the key is used as well as before it
 
 
-def _approval_cause(row: Row, live: Mapping[str, Token], here: Site) -> str:
-    token = live.get(row.token)
-    return policy.approval_cause(row.profile, token.approval if token else policy.AS_PROFILE, here)
+def _approval_causes(rows: Iterable[Row], live: Mapping[str, Token], here: Site) -> dict[UUID, str]:
+    """Which of the rows need an approver's word, and why."""
+    asks = {name: token.approval for name, token in live.items()}
+    causes = {row.id: policy.approval_cause(row.profile, asks.get(row.token, policy.AS_PROFILE), here) for row in rows}
+    return {request: cause for request, cause in causes.items() if cause}
 
 
 def _must_wait(row: Row, desk: _Desk) -> bool:
     """Whether nobody has decided about it yet. Raises Problem where the row is not what was approved."""
-    if not _approval_cause(row, desk.tokens, desk.site):
+    if row.id not in desk.causes:
         return False
     word = desk.words.get(row.id)
     if word is None or word.granted is None:
@@ -368,11 +371,10 @@ def _wait(row: Row, plan: LeafPlan, csr: ParsedCSR, desk: _Desk, now: datetime) 
     row.state = State.AWAITING
     if row.id in desk.words:
         return None
-    cause = _approval_cause(row, desk.tokens, desk.site)
     return ApprovalRequested(
-        request=str(row.id), asked=approvals.digest(row).hex(), cause=cause, token=row.token, owner=row.owner, profile=row.profile,
-        service=row.service, node=row.node, names=[str(name) for name in plan.names], spki_sha256=csr.spki_sha256.hex(),
-        replaces=row.replaces, decide_by=_text(now + settings.APPROVAL_TIME),
+        request=str(row.id), asked=approvals.digest(row).hex(), cause=desk.causes[row.id], token=row.token, owner=row.owner,
+        profile=row.profile, service=row.service, node=row.node, names=[str(name) for name in plan.names],
+        spki_sha256=csr.spki_sha256.hex(), replaces=row.replaces, decide_by=_text(now + settings.APPROVAL_TIME),
     ).new()  # fmt: skip
 
 
@@ -391,12 +393,9 @@ def verdict(request: Request, now: datetime) -> Decision | Problem:
         if isinstance(csr, Problem):
             return csr
         desk = _Desk.of([row], [csr])
-        decision = _decided(row, csr, desk, now)
-        _check_blocked(csr.spki_sha256, desk.blocked)
-        within_issuer(decision, _issuer(row, desk))
+        return _permitted(row, csr, desk, now)[0]
     except Problem as problem:
         return problem
-    return decision
 
 
 def _our_fault(row: Row) -> Problem:
@@ -406,10 +405,7 @@ def _our_fault(row: Row) -> Problem:
 
 
 def _plan(row: Row, csr: ParsedCSR, desk: _Desk, now: datetime) -> LeafPlan:
-    decision = _decided(row, csr, desk, now)
-    _check_blocked(csr.spki_sha256, desk.blocked)
-    issuer = _issuer(row, desk)
-    within_issuer(decision, issuer)
+    decision, issuer = _permitted(row, csr, desk, now)
     serial, channels = secrets.randbits(159) or 1, settings.STATUS_CHANNELS[decision.profile.name]
     return LeafPlan(
         profile=decision.profile, issuer=issuer, serial=serial, not_before=decision.not_before,
@@ -418,6 +414,15 @@ def _plan(row: Row, csr: ParsedCSR, desk: _Desk, now: datetime) -> LeafPlan:
         ocsp_url=settings.OCSP_URL or None if "ocsp" in channels else None,
         crl_url=crl.url(settings.CRL_URL, issuer.name, _shard(serial)) if "crl" in channels and settings.CRL_URL else None,
     )  # fmt: skip
+
+
+def _permitted(row: Row, csr: ParsedCSR, desk: _Desk, now: datetime) -> tuple[Decision, IssuerFacts]:
+    """What is to be certified, and by whom, as no rule is broken. Raises Problem."""
+    decision = _decided(row, csr, desk, now)
+    _check_blocked(csr.spki_sha256, desk.blocked)
+    issuer = _issuer(row, desk)
+    within_issuer(decision, issuer)
+    return decision, issuer
 
 
 def _shard(serial: int) -> int | None:
@@ -512,15 +517,14 @@ def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
     live, olds = _tokens(rows), _olds(rows)
     blocked = _blocked({_spki_sha256(row) for row in rows} | _keys_of(olds))
     intents = _intents([row.serial for row in rows])
-    here = site()
-    needed = {row.id for row in rows if _approval_cause(row, live, here)}
-    words = approvals.words(needed)
+    causes = _approval_causes(rows, live, site())
+    words = approvals.words(causes)
     events: list[NewEvent] = []
     for row in rows:
         try:
             _live(live.get(row.token), now)
             _as_intended(row, intents)
-            if row.id in needed:
+            if row.id in causes:
                 approvals.check_granted(row, words.get(row.id))
             _check_blocked(_spki_sha256(row), blocked)
             if row.replaces:
