@@ -27,12 +27,7 @@ def follow() -> None:
     if projections.catch_up_together(FOLLOWED, most=SLICE):
         return
     for name in FOLLOWED:
-        try:
-            projections.catch_up(name, wait=False, most=SLICE)
-        except projections.CursorHeld:
-            log.info("the projection %s is being read by another process", name)
-        except Exception as error:  # noted in the projection's row, where readiness looks; it keeps back none of the others
-            log.error("the projection %s stopped: %s", name, error)
+        projections.read_on(name, SLICE)  # one that stops keeps back none of the others
 
 
 @shared_task(name="dashboard.remind")

@@ -7,6 +7,7 @@ a handler writes its tables; it signs nothing, sends nothing and asks no clock.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,6 +21,8 @@ from . import events, head, schemas, staging
 from .bulk import read_rows
 from .events import StoredEvent
 from .models import Cursor
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[Sequence[StoredEvent]], None]
 Progress = Callable[[int, int], None]  # (position reached, size of the log)
@@ -118,6 +121,18 @@ def catch_up(name: str, *, wait: bool = True, most: float = inf) -> int:
                 if not _step(projection, 1, wait):
                     return total
                 total += 1
+
+
+def read_on(name: str, most: int) -> int:
+    """catch_up() for a worker that has other work: where it is another's turn it does not wait, and what stops it is logged, as it is
+    noted where readiness looks. How many events it took; 0 then."""
+    try:
+        return catch_up(name, wait=False, most=most)
+    except CursorHeld:
+        log.info("the projection %s is being read by another process", name)
+    except Exception as error:
+        log.error("the projection %s stopped: %s", name, error)
+    return 0
 
 
 def catch_up_together(names: Sequence[str], most: float = inf) -> int:

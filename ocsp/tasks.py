@@ -58,7 +58,7 @@ def follow() -> None:
     """Read on in the log, and sign what was revoked. Answers that are late come next, and CRLs and files that are due: this
     queue is looked at first, where a worker that has much to do never comes to the last."""
     _arrived()
-    unread = _read_on()
+    unread = projections.read_on(NAME, _READ) >= _READ
     now = _time_to_sign()
     if now is None:
         return
@@ -117,17 +117,6 @@ def _time_to_sign() -> datetime | None:
         log.error("no OCSP response and no CRL: %s", error)
         return None
     return now
-
-
-def _read_on() -> bool:
-    """Whether there may be more to read. Without waiting for a rebuild, which would keep the worker from issuing meanwhile."""
-    try:
-        return projections.catch_up(NAME, wait=False, most=_READ) >= _READ
-    except projections.CursorHeld:
-        log.info("the projection %s is being read by another process", NAME)
-    except Exception as error:  # noted in the projection's row, where readiness looks; what was read before can be signed
-        log.error("the projection %s stopped: %s", NAME, error)
-    return False
 
 
 def _send(task: Any, *arguments: str) -> None:
