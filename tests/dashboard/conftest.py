@@ -14,20 +14,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ca import issuance, pipeline, tokens
 from ca.models import Certificate, Request, Token
 from ca.pki import proofs
-from eventlog import staging
+from tests.eventlog.conftest import _beside
 from tests.material import csr, new_key
 
 from .postoffice import PostOffice, opened
 from .support import Issue, Renew
 
+__all__ = ["_beside"]  # a fixture
+
 EVERYTHING = tokens.Scope(actions=("issue", "read", "renew"), profiles=("*",), wildcards=True, ips=("*",))
 _keys: dict[str, ec.EllipticCurvePrivateKey] = {}  # of what `issue` issued, by serial
-
-
-@pytest.fixture(autouse=True)
-def _beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rebuild makes its rows beside the tables, however short the log."""
-    monkeypatch.setattr(staging, "WORTH", 0)
 
 
 @pytest.fixture
