@@ -25,6 +25,7 @@ _ID = re.compile(r"[A-Za-z0-9._=-]{1,64}", re.ASCII)
 _FIELD = "request_id"
 _STEPS = frozenset(f"ca.{step}" for step in ("validate", "sign", "challenge", "record"))
 _LONGEST = 64  # characters of a batch's id: a message may hold anything
+_around: list[dict[str, Any]] = []  # what was bound when each running task began, each within the one before; a worker has one thread
 
 
 def request_id(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
@@ -58,6 +59,7 @@ def _send(headers: MutableMapping[str, Any], **_: Any) -> None:
 @task_prerun.connect
 def _begin(task: Task[Any, Any], task_id: str, args: Sequence[Any], **_: Any) -> None:
     """A message may come from anybody who reaches Redis."""
+    _around.append(contextvars.get_contextvars())
     found = {"task": task.name, "task_id": task_id[:_LONGEST]}
     if task.name in _STEPS and args:
         found["batch"] = str(args[0])[:_LONGEST]
@@ -69,6 +71,7 @@ def _begin(task: Task[Any, Any], task_id: str, args: Sequence[Any], **_: Any) ->
 @task_postrun.connect
 def _end(**_: Any) -> None:
     contextvars.clear_contextvars()
+    contextvars.bind_contextvars(**_around.pop())
 
 
 @setup_logging.connect

@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -88,15 +89,27 @@ def requests(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[H
     return middleware
 
 
-_began = threading.local()
+@dataclass
+class _Running:
+    """A task that runs: since when, and how long others took that it ran, which count by themselves."""
+
+    since: float
+    others: float = 0.0
+
+
+_running: list[_Running] = []  # each within the one before; a worker has one thread
 
 
 def _begin(**_: Any) -> None:
-    _began.at = time.perf_counter()
+    _running.append(_Running(time.perf_counter()))
 
 
 def _end(task: Task[Any, Any], state: str, **_: Any) -> None:
-    TASK_SECONDS.labels(task.name).observe(time.perf_counter() - _began.at)
+    ended = _running.pop()
+    took = time.perf_counter() - ended.since
+    TASK_SECONDS.labels(task.name).observe(took - ended.others)
+    if _running:
+        _running[-1].others += took
     if state == "SUCCESS":
         TASK_SUCCESS.labels(task.name).set(time.time())
     elif state == "FAILURE":

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import unittest.mock
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from celery.app.trace import build_tracer
+from celery.signals import task_postrun
 from django.db import connection
 
 from ca import tasks
 from ca.gathering import Expectation
 from eventlog import checkpoints, saved
+from quicklime_site.celery import app
 
 
 @pytest.mark.django_db(transaction=True)
@@ -67,3 +77,101 @@ def test_gathering(peak: int, fresh: bool, arrivals: list[int], waits: str, monk
         assert clock.slept == pytest.approx(3 * tasks._PAUSE)
     else:
         assert peak * tasks._EACH <= clock.slept < peak * tasks._EACH + 3 * tasks._PAUSE
+
+
+BATCH = "0190163d-8694-739b-aea5-966c26f8ad91"
+FOLLOWING = ["record", "challenge", "sign"]  # as Celery has a chain: the next one last
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps that ran in this process, each over BATCH."""
+    ran: list[str] = []
+    for step in ("validate", "sign", "challenge", "record"):
+        monkeypatch.setattr(tasks.issuance, step, partial(_run, ran, step))
+    return ran
+
+
+def _run(ran: list[str], step: str, batch: UUID, _: datetime) -> int:
+    assert batch == UUID(BATCH)
+    ran.append(step)
+    return 1
+
+
+@contextmanager
+def takes(*queues: str) -> Iterator[None]:
+    """What `celery worker -Q` does."""
+    known = app.amqp.queues
+    before = known._consume_from
+    known.select(queues)
+    try:
+        yield
+    finally:
+        known._consume_from = before
+
+
+def left(following: list[Any]) -> list[Any] | None:
+    """What of a chain Celery has to send after validate ran here."""
+    sent: list[Any] = []
+
+    def look(task: Any, **_: Any) -> None:
+        if task.name == "ca.validate":
+            sent.append(task.request.chain)
+
+    task_postrun.connect(look)
+    with unittest.mock.patch("celery.canvas.Signature.apply_async"):
+        trace = build_tracer("ca.validate", tasks.validate, app=app)
+        trace(str(uuid4()), (BATCH,), {}, {"chain": following, "delivery_info": {}})
+    found: list[Any] | None = sent[0]
+    return found
+
+
+def messages(*steps: str) -> list[dict[str, Any]]:
+    return [dict(tasks.TASKS[step].si(BATCH)) for step in steps]
+
+
+def names(chain: list[dict[str, Any]] | None) -> list[str]:
+    return [each["task"] for each in chain or []]
+
+
+def test_a_worker_goes_on_with_a_chain_by_itself(ran: list[str]) -> None:
+    with takes("validate", "sign", "challenge", "record"):
+        assert left(messages(*FOLLOWING)) == []
+    assert ran == ["validate", "sign", "challenge", "record"]
+
+
+def test_it_leaves_to_others_what_it_does_not_take(ran: list[str]) -> None:
+    with takes("validate", "challenge", "record"):
+        assert names(left(messages(*FOLLOWING))) == ["ca.record", "ca.challenge", "ca.sign"]
+    assert ran == ["validate"]
+    with takes("validate", "sign"):
+        assert names(left(messages(*FOLLOWING))) == ["ca.record", "ca.challenge"]
+    assert ran == ["validate", "validate", "sign"]
+
+
+def test_a_long_chain_lets_other_messages_have_their_turn(ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock([1])
+    monkeypatch.setattr(tasks, "time", clock)
+    monkeypatch.setattr(tasks.issuance, "sign", lambda *_: clock.sleep(tasks._ALONE))
+    with takes("validate", "sign", "challenge", "record"):
+        assert names(left(messages(*FOLLOWING))) == ["ca.record", "ca.challenge"]
+    assert ran == ["validate"]
+
+
+def test_a_step_that_fails_ends_the_chain(ran: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(*_: Any) -> None:
+        raise LookupError("no such thing")
+
+    monkeypatch.setattr(tasks.issuance, "sign", fail)
+    with takes("validate", "sign", "challenge", "record"):
+        assert left(messages(*FOLLOWING)) is None
+    assert ran == ["validate"]
+    assert "no such thing" in caplog.text
+
+
+@pytest.mark.parametrize("forged", [{"task": "ca.resume"}, {"task": "no.such"}, {"task": ["ca.sign"]}, {}, "ca.sign", None, 7])
+def test_what_is_no_step_is_not_run_here(forged: Any, ran: list[str]) -> None:
+    request = SimpleNamespace(chain=[forged])
+    with takes("validate", "sign", "challenge", "record", "upkeep"):
+        tasks._go_on(SimpleNamespace(request=request, app=app), BATCH)  # type: ignore[arg-type]
+    assert (ran, request.chain) == ([], [forged])

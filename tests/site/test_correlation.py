@@ -95,6 +95,19 @@ def test_a_tasks_lines_say_which_it_is() -> None:
     assert begun("ca.record") == {"task": "ca.record", "task_id": "t-1"}
 
 
+def test_a_step_within_another_says_which_it_is_and_leaves_the_others_words() -> None:
+    batch = str(uuid4())
+    outer, own = _Task("ca.validate", request_id="r-1"), {"task": "ca.validate", "task_id": "t-0", "batch": batch, "request_id": "r-1"}
+    task_prerun.send(sender=outer, task_id="t-0", task=outer, args=(batch,), kwargs={})
+    inner = _Task("ca.sign")
+    task_prerun.send(sender=inner, task_id="t-1", task=inner, args=(batch,), kwargs={})
+    assert get_contextvars() == own | {"task": "ca.sign", "task_id": "t-1"}
+    task_postrun.send(sender=inner, task_id="t-1", task=inner, args=(batch,), kwargs={}, retval=None, state="SUCCESS")
+    assert get_contextvars() == own
+    task_postrun.send(sender=outer, task_id="t-0", task=outer, args=(batch,), kwargs={}, retval=None, state="SUCCESS")
+    assert get_contextvars() == {}
+
+
 @pytest.mark.parametrize("forged", ["a\nb", {"a": 1}, 7, "x" * 65])
 def test_an_id_in_a_forged_message_is_no_id(forged: object) -> None:
     assert "request_id" not in begun("ca.sign", request_id=forged)

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -151,6 +152,19 @@ def test_a_task_is_counted_by_how_it_ended(state: str, failures: int, successes:
     assert local("quicklime_task_failures_total", task="ca.test") - before[0] == failures
     assert local("quicklime_task_seconds_count", task="ca.test") - before[1] == 1
     assert bool(local("quicklime_task_last_success_timestamp_seconds", task="ca.test")) == bool(successes)
+
+
+def test_a_step_that_runs_within_another_counts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 4.0, 9.0])  # the outer begins, the inner begins, the inner ends, the outer ends
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: next(clock))
+    names = ("test.outer", "test.inner")
+    before = [local("quicklime_task_seconds_sum", task=name) for name in names]
+    measuring._begin()
+    measuring._begin()
+    measuring._end(task=SimpleNamespace(name="test.inner"), state="SUCCESS")  # type: ignore[arg-type]
+    measuring._end(task=SimpleNamespace(name="test.outer"), state="SUCCESS")  # type: ignore[arg-type]
+    took = [local("quicklime_task_seconds_sum", task=name) - was for name, was in zip(names, before, strict=True)]
+    assert took == [6.0, 3.0]
 
 
 def test_a_key_that_cannot_be_used_is_counted(settings: Any, tmp_path: Any) -> None:
