@@ -17,16 +17,20 @@ from psycopg.pq import TransactionStatus
 SECONDS = {"web": 10, "worker": 60}  # by QUICKLIME_ROLE; the worker's statements are retried by beat, and may wait for a rebuild
 _GRACE = 2.0  # seconds that the server has for ending a statement itself
 _INTERVAL = 0.1
+_SETTING = "statement_timeout="
 _T = TypeVar("_T")
 
 
 def limit(options: dict[str, Any], seconds: int | None) -> None:
-    """Put the limit into Django's OPTIONS of a PostgreSQL with a pool, for connections that are made from now on. None: no limit."""
-    options.pop("options", None)
+    """Put the limit into Django's OPTIONS of a PostgreSQL with a pool, for connections that are made from now on, beside what else is
+    set there for a session. None: no limit."""
+    session = [each for each in options.pop("options", "").split("-c ") if each and not each.startswith(_SETTING)]
     options["pool"].pop("connection_class", None)
     if seconds is not None:
-        options["options"] = f"-c statement_timeout={seconds}s"
+        session.append(f"{_SETTING}{seconds}s")
         options["pool"]["connection_class"] = bounded(seconds + _GRACE)
+    if session:
+        options["options"] = " ".join(f"-c {each.strip()}" for each in session)
 
 
 def bounded(seconds: float) -> type[psycopg.Connection[Any]]:

@@ -3,7 +3,7 @@
 Owns how a rebuild's rows come into their tables. Each insertion into a large table finds its place in every index of it, and meets
 there the rows that it is to replace; so on PostgreSQL a rebuild writes to temporary tables, which go by the same names in its
 session, are in no write-ahead log and have the unique indexes alone, which handlers rely on. At the end only what differs is written
-to the tables themselves. No statement may have been prepared before: it would go on to name those.
+to the tables themselves. A statement prepared before would go on to name those, so that this session uses none any more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class Staging:
 
     def __init__(self, models: Sequence[type[models.Model]]) -> None:
         self._tables = {_table(model): [_quote(field.column) for field in model._meta.pk_fields] for model in models}
+        connection.connection.prepare_threshold = None
         with connection.cursor() as cursor:
             for name in self._tables:
                 cursor.execute(f"CREATE TEMPORARY TABLE {_local(name)} (LIKE {name} INCLUDING ALL) ON COMMIT DROP")

@@ -391,6 +391,9 @@ def _shown(name: str, text: str) -> str:
     return "not shown" if name in _SECRET else repr(text)
 
 
+_REPEATED = 5  # times that a statement is sent before PostgreSQL keeps it read
+
+
 def database(url: str, state: Path, pool: int, role: str) -> dict[str, Any]:
     """Django's DATABASES["default"] for `url`, in a process of that role.
 
@@ -421,8 +424,12 @@ def database(url: str, state: Path, pool: int, role: str) -> dict[str, Any]:
         "keepalives_interval": 1,
         "keepalives_count": 3,
         "tcp_user_timeout": 5000,
-        "server_side_binding": True,  # arrays travel in binary; no statement is prepared, which was measured not to pay
+        "server_side_binding": True,  # arrays travel in binary
     }
+    if role in patience.SECONDS:
+        # The same few statements for ever. Each is planned anew for its values all the same: a plan of when a table was empty would
+        # be kept while it grows. Commands prepare nothing, as a rebuild has temporary tables of the same names.
+        options |= {"prepare_threshold": _REPEATED, "options": "-c plan_cache_mode=force_custom_plan"}
     patience.limit(options, patience.SECONDS.get(role))
     return {
         "ENGINE": "django.db.backends.postgresql",

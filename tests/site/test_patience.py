@@ -32,7 +32,7 @@ def stopped(backend: int) -> Iterator[None]:
 
 
 @contextmanager
-def connected(kind: type[psycopg.Connection[Any]], **options: str) -> Iterator[psycopg.Connection[Any]]:
+def connected(kind: type[psycopg.Connection[Any]], **options: Any) -> Iterator[psycopg.Connection[Any]]:
     settings = connection.settings_dict
     who = {"dbname": settings["NAME"], "user": settings["USER"], "host": settings["HOST"], "port": settings["PORT"] or None}
     with closing(kind.connect(**who, autocommit=True, **options)) as made:
@@ -76,3 +76,21 @@ def test_each_role_has_its_limit(role: str, seconds: str) -> None:
     with connected(kind, **options) as made:
         assert made.execute("SHOW statement_timeout").fetchone() == (seconds,)
     assert (kind is psycopg.Connection) == (role == "manage")
+
+
+def test_a_new_limit_leaves_what_else_a_session_is_set_to() -> None:
+    options = env.database("postgresql://quicklime@/quicklime", Path("/s"), 4, "web")["OPTIONS"]
+    patience.limit(options, 3)
+    with connected(options["pool"]["connection_class"], options=options["options"]) as made:
+        assert made.execute("SHOW statement_timeout").fetchone() == ("3s",)
+        assert made.execute("SHOW plan_cache_mode").fetchone() == ("force_custom_plan",)
+
+
+@pytest.mark.parametrize(("role", "kept"), [("web", 1), ("worker", 1), ("manage", 0)])
+def test_what_is_repeated_is_kept_read_but_not_by_commands(role: str, kept: int) -> None:
+    """A rebuild has temporary tables of the names of others, which a statement that was read before would miss."""
+    options = env.database("postgresql://quicklime@/quicklime", Path("/s"), 4, role)["OPTIONS"]
+    with connected(psycopg.Connection, prepare_threshold=options.get("prepare_threshold")) as made:
+        for number in range(10):
+            made.execute("SELECT %s::int", [number])
+        assert made.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (kept,)
