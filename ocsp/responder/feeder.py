@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 _PROJECTION, _REVOKED = "ocsp", "certificate.revoked"
 _UNSEEN = "WHERE position > %s AND position <= %s AND type = %s ORDER BY position LIMIT %s"
 _CHUNK = 2_000  # rows read at a time
+_SAYS_REVOKED = 2  # the column of _select
 _EPOCH = {"postgresql": "floor(extract(epoch FROM {0}))::bigint", "sqlite": "CAST(strftime('%%s', {0}) AS integer)"}
 _KEPT = 3_600  # seconds that an answer stays in memory after its nextUpdate before the database is asked whether it still has it
 _SWEPT = 1 << 14  # slots that are looked through for these at a time
@@ -133,9 +134,17 @@ class Feeder:
             self._put(_responses("WHERE revoked", []))
         self._put_left()
         if revision > self._revision:
-            for which in ("revoked", "NOT revoked"):  # not sorted, which takes too long for one statement if there are many
-                self._put(_responses(f"WHERE revision > %s AND {which}", [self._revision]))
+            self._put_new()
             self._revision = revision
+
+    def _put_new(self) -> None:
+        """Those that say revoked first. There is no sorting them where there are many: that takes too long for one statement."""
+        found = _few_responses("WHERE revision > %s LIMIT %s", [self._revision, _CHUNK])
+        if len(found) < _CHUNK:
+            self._put(sorted(found, key=lambda row: not row[_SAYS_REVOKED]))
+            return
+        for which in ("revoked", "NOT revoked"):
+            self._put(_responses(f"WHERE revision > %s AND {which}", [self._revision]))
 
     def _put(self, rows: Iterable[tuple[Any, ...]]) -> None:
         number, put = self._number, self.store.put
@@ -285,12 +294,24 @@ def _size() -> tuple[int, int]:
     return count + crls, int(octets) + _EDITIONS * int(crl_octets)
 
 
-def _responses(where: str, parameters: list[Any]) -> Iterator[tuple[Any, ...]]:
-    """(serial, issuer, revoked, thisUpdate and nextUpdate in Unix seconds, both answers) of the rows `where`, as they come: on
-    PostgreSQL in a transaction, or it would copy all of them before the first; not on SQLite, where that would keep out all writers."""
+def _select(where: str) -> str:
+    """(serial, issuer, revoked, thisUpdate and nextUpdate in Unix seconds, both answers) of the rows `where`."""
     times = ", ".join(_EPOCH[connection.vendor].format(column) for column in ("this_update", "next_update"))
-    table = Response._meta.db_table
+    return f"SELECT serial, issuer, revoked, {times}, sha1, sha256 FROM {Response._meta.db_table} {where}"  # noqa: S608 (columns)
+
+
+def _few_responses(where: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+    """As `_select` says, of `where` that sets a limit."""
+    with connection.cursor() as cursor:
+        cursor.execute(_select(where), parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def _responses(where: str, parameters: list[Any]) -> Iterator[tuple[Any, ...]]:
+    """As `_select` says, as they come: on PostgreSQL in a transaction, or it would copy all of them before the first; not on SQLite,
+    where that would keep out all writers."""
     with transaction.atomic() if connection.vendor == "postgresql" else nullcontext(), connection.chunked_cursor() as cursor:
-        cursor.execute(f"SELECT serial, issuer, revoked, {times}, sha1, sha256 FROM {table} {where}", parameters)  # noqa: S608
+        cursor.execute(_select(where), parameters)
         while rows := cursor.fetchmany(_CHUNK):
             yield from rows

@@ -117,6 +117,25 @@ def test_new_rows_come_by_their_revision(feeder: Feeder, issue: Issue) -> None:
     assert held(feeder, other.serial)
 
 
+@pytest.mark.parametrize("chunk", [2, 2_000])
+def test_of_what_is_new_the_revoked_comes_first(
+    chunk: int, feeder: Feeder, leaves: list[x509.Certificate], now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it is."""
+    monkeypatch.setattr(feeding, "_CHUNK", chunk)
+    gone = serial_of(leaves[2])
+    log(now, revoked(gone))
+    follow()
+    Feed.objects.update(revision=(revision := Feed.objects.get().revision + 1))
+    Response.objects.update(revision=revision)
+    put: list[str] = []
+    monkeypatch.setattr(feeder.store, "put", lambda each: put.append(each.key.hex()))
+    monkeypatch.setattr(feeder.store, "withdraw", lambda _: None)
+    feeder.look()
+    assert put[0] == gone
+    assert sorted(put) == sorted(map(serial_of, leaves))
+
+
 @pytest.mark.django_db(transaction=True)
 def test_many_rows_come_one_after_the_other(leaves: list[x509.Certificate]) -> None:
     """Else the first of a million would take longer than a statement may."""
