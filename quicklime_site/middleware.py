@@ -52,7 +52,7 @@ def client_certificate(get_response: _Next) -> _Next:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         meta, header = request.META, "HTTP_" + settings.CLIENT_CERTIFICATE_HEADER.upper().replace("-", "_")
-        told, forwarded = meta.pop(header, ""), _is_proxy(address(meta.get("REMOTE_ADDR", "")))
+        told, forwarded = meta.pop(header, ""), bool(settings.TRUSTED_PROXIES) and _is_proxy(address(meta.get("REMOTE_ADDR", "")))
         meta[client_certificates.SHOWN] = _told(told) if forwarded else _of_connection(meta.get("gunicorn.socket"))
         return get_response(request)
 
