@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -125,4 +126,5 @@ def describe() -> str:
     """The processor, the cores and the kernel in a line."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}"
+    python = f"Python {platform.python_version()}, {'the' if sys.base_prefix == '/usr' else 'not the'} system's own"
+    return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}, {python}"
