@@ -9,9 +9,8 @@ import time
 from itertools import cycle
 
 from benchmarks import inputs
-from benchmarks.cfssl import Cfssl
 from benchmarks.failure import Failed
-from benchmarks.issuance import key, measure
+from benchmarks.issuance import Contender, compare, stateless_cfssl
 from benchmarks.machine import Meter
 from benchmarks.quicklime import Quicklime, request
 from benchmarks.results import Row, Section, cpu_columns
@@ -23,17 +22,7 @@ _SERIAL = re.compile(rb'"serial": ?"([0-9a-f]+)"')
 
 def run(section: Section) -> None:
     """Rows of the stateless peer, and rows "Quicklime, <connections>"."""
-    measure(section, Cfssl(stored=False), (16, 64))
-    if all(key(Quicklime.name, number) in section.rows for number in CONNECTIONS):
-        return
-    print(f"  {section.name}: starting {Quicklime.name}", flush=True)
-    with Quicklime() as system:
-        section.facts.update(system.facts())
-        posted(system, 2, 2)
-        for number in CONNECTIONS:
-            row = section.measure(key(system.name, number), lambda number=number: posted(system, number, section.options.seconds))
-            row.update(system=system.name, connections=number, batch=SIZE)
-            section.save()
+    compare(section, [Contender(stateless_cfssl, (16, 64)), Contender(Quicklime, CONNECTIONS, posted)])
 
 
 def posted(system: Quicklime, connections: int, seconds: int) -> Row:

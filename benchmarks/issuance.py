@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 from benchmarks.cfssl import Cfssl
 from benchmarks.djangoca import DjangoCA
-from benchmarks.failure import Failed
+from benchmarks.failure import Failed, Paused
 from benchmarks.quicklime import Quicklime
-from benchmarks.results import Section
+from benchmarks.results import Row, Section, median, undisturbed
 
 CONNECTIONS = (1, 16, 64)
 WARM_UP_SECONDS = 3
@@ -14,35 +20,81 @@ WARM_UP_SECONDS = 3
 System = Quicklime | Cfssl | DjangoCA
 
 
+def checked(system: System, connections: int, seconds: int) -> Row:
+    """A run that counts only if everything answered is stored and nothing was refused."""
+    row = system.run(connections, seconds)
+    if row["stored"] not in (None, row["answered"]):
+        raise Failed(f"{system.name}: answered {row['answered']} certificates, {row['stored']} of them are in its database")
+    if row["refused"]:
+        print(f"  {system.name}: {row['refused']} answers without a certificate {row.get('statuses', '')}", flush=True)
+    return row
+
+
+class Contender(NamedTuple):
+    """A system that is started for each round, and its runs."""
+
+    make: Callable[[], System]
+    connections: tuple[int, ...] = CONNECTIONS
+    take: Callable[..., Row] = checked
+
+
+def stored_cfssl() -> Cfssl:
+    return Cfssl(stored=True)
+
+
+def stateless_cfssl() -> Cfssl:
+    return Cfssl(stored=False)
+
+
 def run(section: Section) -> None:
     """Rows "<system>, <connections>" of the section."""
-    for system in (Cfssl(stored=True), DjangoCA(), Quicklime()):
-        measure(section, system, CONNECTIONS)
+    compare(section, [Contender(stored_cfssl), Contender(DjangoCA), Contender(Quicklime)])
 
 
 def peers(section: Section) -> None:
     """The peers alone."""
-    for system in (Cfssl(stored=True), Cfssl(stored=False), DjangoCA()):
-        measure(section, system, CONNECTIONS)
+    compare(section, [Contender(stored_cfssl), Contender(stateless_cfssl), Contender(DjangoCA)])
 
 
 def own(section: Section) -> None:
     """Quicklime alone, for who works on it."""
-    measure(section, Quicklime(), CONNECTIONS)
+    compare(section, [Contender(Quicklime)])
 
 
-def measure(section: Section, system: System, connections: tuple[int, ...]) -> None:
-    """Start the system, warm it up, and take a row for each number of connections that the section lacks."""
-    if all(key(system.name, number) in section.rows for number in connections):
+def compare(section: Section, contenders: Sequence[Contender]) -> None:
+    """A row for each system and number of connections, with the rate of each round. In a round all systems have their turn, so that a
+    machine whose speed changes is the same for all."""
+    taken: dict[str, list[Row]] = defaultdict(list)
+    about: dict[str, Row] = {}
+    names = {contender.make: contender.make().name for contender in contenders}
+    if all(key(names[each.make], number) in section.rows for each in contenders for number in each.connections):
         return
-    print(f"  {section.name}: starting {system.name}", flush=True)
-    with system:
-        section.facts.update(system.facts())
-        warm_up(system)
-        for number in connections:
-            row = section.measure(key(system.name, number), lambda number=number: checked(system, number, section.options.seconds))
-            row.update(system=system.name, connections=number)
-            section.save()
+    for number in range(section.options.runs):
+        for contender in contenders:
+            if time.monotonic() > section.options.until:
+                raise Paused
+            print(f"  {section.name}: round {number + 1} of {section.options.runs}: starting {names[contender.make]}", flush=True)
+            with contender.make() as system:
+                section.facts.update(system.facts())
+                warm_up(system)
+                for connections in contender.connections:
+                    row = key(system.name, connections)
+                    about[row] = {"system": system.name, "connections": connections}
+                    one = _once(section, contender, system, connections, row)
+                    print(f"  {row}: {one['per_second']:,.0f}/s", flush=True)
+                    taken[row].append(one)
+    for row, runs in taken.items():
+        section.record(row, {**median(runs), **about[row], "rounds": [run["per_second"] for run in runs]})
+
+
+def _once(section: Section, contender: Contender, system: System, connections: int, row: str) -> Row:
+    asked = section.options
+    return undisturbed(lambda: contender.take(system, connections, asked.seconds), asked.tries, f"{section.name}: {row}")
+
+
+def ratio(own: Row, other: Row) -> float:
+    """The median of the rounds' ratios of the rates."""
+    return statistics.median(mine / theirs for mine, theirs in zip(own["rounds"], other["rounds"], strict=True))
 
 
 def key(name: str, connections: int) -> str:
@@ -56,13 +108,3 @@ def warm_up(system: System) -> None:
         if system.run(8, WARM_UP_SECONDS)["answered"]:
             return
     raise Failed(f"{system.name} answers nothing")
-
-
-def checked(system: System, connections: int, seconds: int) -> dict[str, object]:
-    """A run that counts only if everything answered is stored and nothing was refused."""
-    row = system.run(connections, seconds)
-    if row["stored"] not in (None, row["answered"]):
-        raise Failed(f"{system.name}: answered {row['answered']} certificates, {row['stored']} of them are in its database")
-    if row["refused"]:
-        print(f"  {system.name}: {row['refused']} answers without a certificate {row.get('statuses', '')}", flush=True)
-    return row

@@ -34,6 +34,7 @@ INTRODUCTION = f"""# Benchmarks
   cfssl also its PostgreSQL; for django-ca also its Celery worker, PostgreSQL and Redis. The load runs on core 1. Loopback only.
 - Every figure is the median of the runs stated. A run during which other processes used more than {FOREIGN_LIMIT:g} cores is taken
   again, as often as a section says; then the least disturbed one counts. The column "foreign" says what others used.
+- Where rates of systems are compared, these run by turns, each in every round; a ratio is the median of the rounds' ratios.
 - Every run looks up what was answered in the system's own database: each answered certificate is there, or the run fails.
 - Quicklime runs as `quicklime up` starts it with `DATABASE_URL` and `REDIS_URL`, everything else at its default: TLS on, lint before
   each signature, synchronous_commit on. PostgreSQL has the same settings for all systems.
@@ -129,7 +130,7 @@ def _ratios(rows: dict[str, Row], connections: int) -> Iterable[list[str]]:
         other = rows.get(issuance.key(peer, connections))
         if own and other:
             bar = f"{wanted}×" if connections > 1 else "–"
-            yield [str(connections), peer, f"{own['per_second'] / other['per_second']:.2f}×", bar]
+            yield [str(connections), peer, f"{issuance.ratio(own, other):.2f}×", bar]
 
 
 def _bulk(result: Result) -> Iterable[str]:
@@ -141,10 +142,10 @@ def _bulk(result: Result) -> Iterable[str]:
         ["system", "connections", "certificates/s", "p50 ms a POST", "CPU ms each", "load core", "foreign"],
         [_posted(row) for row in rows.values()],
     )
-    peer = max((row["per_second"] for row in rows.values() if row["system"] == STATELESS), default=0)
+    peer = max((row for row in rows.values() if row["system"] == STATELESS), key=lambda row: row["per_second"], default=None)
     own = [row for row in rows.values() if row["system"] == Quicklime.name]
     if peer and own:
-        ratios = [[str(row["connections"]), f"{row['per_second'] / peer:.2f}×", "0.5×"] for row in own]
+        ratios = [[str(row["connections"]), f"{issuance.ratio(row, peer):.2f}×", "0.5×"] for row in own]
         yield _table(["connections", "Quicklime against the best row of the peer", "wanted"], ratios)
 
 
