@@ -28,7 +28,7 @@ from .models import Request, State
 log = logging.getLogger(__name__)
 STUCK_AFTER = timedelta(seconds=5)
 _PAUSE, _EACH, _MOST, _TELLING = 0.008, 0.002, 0.06, 2.0  # seconds; _EACH for each request expected
-_ALONE = 0.1  # seconds that a chain keeps its worker from other messages, a revocation's among them
+_ALONE = 0.1  # seconds after which a chain's worker begins no other step before it looks for messages, a revocation's among them
 
 
 def _now() -> datetime:
@@ -52,6 +52,7 @@ def _start(batch: UUID, steps: tuple[str, ...]) -> None:
 @shared_task(name="ca.validate", bind=True)
 def validate(self: Task[Any, Any], batch: str) -> None:
     """Claim what waits; a full batch means that more may wait."""
+    begun = time.monotonic()
     _gather()
     wakeups.wake_up_arrived()
     claimed = issuance.validate(UUID(batch), _now())
@@ -62,7 +63,7 @@ def validate(self: Task[Any, Any], batch: str) -> None:
         wake()
     if not claimed:
         self.request.chain = None  # another worker took them: the steps that would follow have nothing to do
-    _go_on(self, batch)
+    _go_on(self, batch, begun)
 
 
 _expected = Expectation(_TELLING)
@@ -85,14 +86,16 @@ def _gather() -> None:
 
 @shared_task(name="ca.sign", bind=True)
 def sign(self: Task[Any, Any], batch: str) -> None:
+    begun = time.monotonic()
     issuance.sign(UUID(batch), _now())
-    _go_on(self, batch)
+    _go_on(self, batch, begun)
 
 
 @shared_task(name="ca.challenge", bind=True)
 def challenge(self: Task[Any, Any], batch: str) -> None:
+    begun = time.monotonic()
     issuance.challenge(UUID(batch), _now())
-    _go_on(self, batch)
+    _go_on(self, batch, begun)
 
 
 @shared_task(name="ca.record")
@@ -103,11 +106,11 @@ def record(batch: str) -> None:
 TASKS = {"validate": validate, "sign": sign, "challenge": challenge, "record": record}
 
 
-def _go_on(task: Task[Any, Any], batch: str) -> None:
-    """Run the steps that follow in `task`'s chain, for a message costs as much as a small batch's step; what is left of the chain
-    Celery sends. A crash here loses the wake-up for the steps that had not begun, as the loss of a message would: `resume` has them."""
-    until = time.monotonic() + _ALONE
-    while task.request.chain and time.monotonic() < until:
+def _go_on(task: Task[Any, Any], batch: str, begun: float) -> None:
+    """Run the steps that follow in `task`'s chain, for a message costs as much as a small batch's step; once _ALONE has passed since
+    `begun`, on the monotonic clock, Celery sends what is left. A crash here loses the wake-up for the steps that had not begun, as
+    the loss of a message would: `resume` has them."""
+    while task.request.chain and time.monotonic() < begun + _ALONE:
         following = _taken_here(task, task.request.chain[-1])
         if following is None:
             return

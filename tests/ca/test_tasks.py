@@ -149,13 +149,20 @@ def test_it_leaves_to_others_what_it_does_not_take(ran: list[str]) -> None:
     assert ran == ["validate", "validate", "sign"]
 
 
-def test_a_long_chain_lets_other_messages_have_their_turn(ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("slow", "others"), [("validate", FOLLOWING), ("sign", FOLLOWING[:2])])
+def test_a_long_chain_lets_other_messages_have_their_turn(
+    slow: str, others: list[str], ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = Clock([1])
+
+    def take_long(*_: Any) -> int:
+        clock.sleep(tasks._ALONE)
+        return 1
+
     monkeypatch.setattr(tasks, "time", clock)
-    monkeypatch.setattr(tasks.issuance, "sign", lambda *_: clock.sleep(tasks._ALONE))
+    monkeypatch.setattr(tasks.issuance, slow, take_long)
     with takes("validate", "sign", "challenge", "record"):
-        assert names(left(messages(*FOLLOWING))) == ["ca.record", "ca.challenge"]
-    assert ran == ["validate"]
+        assert names(left(messages(*FOLLOWING))) == [f"ca.{step}" for step in others]
 
 
 def test_a_step_that_fails_ends_the_chain(ran: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -173,5 +180,5 @@ def test_a_step_that_fails_ends_the_chain(ran: list[str], monkeypatch: pytest.Mo
 def test_what_is_no_step_is_not_run_here(forged: Any, ran: list[str]) -> None:
     request = SimpleNamespace(chain=[forged])
     with takes("validate", "sign", "challenge", "record", "upkeep"):
-        tasks._go_on(SimpleNamespace(request=request, app=app), BATCH)  # type: ignore[arg-type]
+        tasks._go_on(SimpleNamespace(request=request, app=app), BATCH, tasks.time.monotonic())  # type: ignore[arg-type]
     assert (ran, request.chain) == ([], [forged])
