@@ -34,7 +34,8 @@ def limit(options: dict[str, Any], seconds: int | None) -> None:
 
 
 def bounded(seconds: float) -> type[psycopg.Connection[Any]]:
-    """Connections that are closed, with an OperationalError, if the server is silent for so long about one statement."""
+    """Connections that are closed, with an OperationalError, if the server is silent for so long about one statement. They prepare
+    nothing any more, and use nothing prepared, once a migration has outdated such a statement."""
 
     class Bounded(psycopg.Connection[Any]):
         def wait(self, gen: PQGen[_T], interval: float = _INTERVAL, timeout: float | None = None) -> _T:
@@ -43,6 +44,9 @@ def bounded(seconds: float) -> type[psycopg.Connection[Any]]:
             except psycopg.OperationalError:
                 if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # no answer to it can be told from the next one's
                     self.close()
+                raise
+            except psycopg.errors.FeatureNotSupported:
+                self.prepare_threshold = None  # a column has another type since the statement was prepared, which it would fail by for ever
                 raise
 
     return Bounded

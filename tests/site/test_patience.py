@@ -94,3 +94,16 @@ def test_what_is_repeated_is_kept_read_but_not_by_commands(role: str, kept: int)
         for number in range(10):
             made.execute("SELECT %s::int", [number])
         assert made.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (kept,)
+
+
+def test_a_statement_that_a_migration_outdates_fails_once() -> None:
+    with connected(patience.bounded(30), prepare_threshold=0) as made, connected(psycopg.Connection) as migrating:
+        migrating.execute("CREATE TABLE migrated (value integer)")
+        try:
+            made.execute("SELECT value FROM migrated")
+            migrating.execute("ALTER TABLE migrated ALTER value TYPE text")
+            with pytest.raises(psycopg.errors.FeatureNotSupported):
+                made.execute("SELECT value FROM migrated")
+            assert made.execute("SELECT value FROM migrated").fetchall() == []
+        finally:
+            migrating.execute("DROP TABLE migrated")
