@@ -420,6 +420,7 @@ def awkward(token: Any, directory: Path, now: datetime) -> dict[str, str]:
                 found[name] = text
                 answer = [f"answer for {name}".encode() if each == text else b"other" for each in texts]
                 feed.store([Ready(serial, "issuing-1", False, now, now + 24 * HOUR, now + 8 * HOUR, *answer, 0)])
+                break  # a second name's answers would replace the first one's
     return found
 
 
