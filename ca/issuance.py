@@ -520,6 +520,7 @@ def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
     causes = _approval_causes(rows, live, site())
     words = approvals.words(causes)
     events: list[NewEvent] = []
+    permitted: list[Row] = []
     for row in rows:
         try:
             _live(live.get(row.token), now)
@@ -532,16 +533,23 @@ def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
         except Problem as problem:
             events += [_orphan(row, problem), _reject(row, problem)]
         else:
-            _put_key_to(row)
+            permitted.append(row)
+    for issuer in sorted({row.issuer for row in permitted}):
+        _put_key_to([row for row in permitted if row.issuer == issuer], issuer)
     return events
 
 
-def _put_key_to(row: Row) -> None:
-    """Sign; where this issuer's key cannot be opened the row stays as it is, to be tried again, and others go on."""
+def _put_key_to(rows: Sequence[Row], issuer: str) -> None:
+    """Sign for all that are this issuer's. If its key cannot be opened they stay as they are, to be tried again, and other issuers'
+    go on; it is tried once for all, as a wrong passphrase takes a tenth of a second to find out."""
     try:
-        row.signature, row.state = keys.issuer_signer(row.issuer).sign(bytes(row.tbs)), State.SIGNED
+        signer = keys.issuer_signer(issuer)
     except keys.KeyFault as fault:
-        log.error("request %s waits for the key of %s: %s", row.id, row.issuer, fault)
+        waiting = [str(row.id) for row in rows]
+        log.error("%s requests wait for the key of %s: %s", len(rows), issuer, fault, extra={"requests": waiting})
+        return
+    for row in rows:
+        row.signature, row.state = signer.sign(bytes(row.tbs)), State.SIGNED
 
 
 def _spki_sha256(row: Row) -> bytes:

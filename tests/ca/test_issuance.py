@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from django.db import connection
 
-from ca import blocklist, challenges, issuance, keys, pipeline, shapes, tokens
+from ca import blocklist, challenges, hierarchy, issuance, keys, pipeline, shapes, tokens
 from ca.errors import Problem
 from ca.models import Certificate, Intent, Issuer, Request, Shape, State, Token
 from ca.pki import lint
@@ -286,26 +286,35 @@ def test_a_fault_of_ours_in_one_request_spares_the_others(
     assert "internalError" in json.dumps(list(Request.objects.values_list("error", flat=True)))
 
 
-def test_a_key_that_cannot_be_opened_holds_up_its_own_issuer_only(token: Token, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
-    submit(token, now, csr("a.internal"), csr("b.internal"))
+def test_a_key_that_cannot_be_opened_holds_up_its_own_issuer_only(
+    token: Token, now: datetime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And is tried, and complained of, once for all that need it."""
+    hierarchy.add_intermediate("issuing-2", "root", now)
+    hierarchy.activate("issuing-2", "client", now)
+    held = submit(token, now, csr("a.internal"), csr("b.internal"), profile="client")
+    submit(token, now, csr("c.internal"))
     batch = uuid4()
     issuance.validate(batch, now)
-    first, _ = Request.objects.order_by("id")
-    real = keys.issuer_signer
-    calls: list[str] = []
+    tried: list[str] = []
 
     def opened(name: str) -> Any:
-        calls.append(name)
-        if len(calls) == 1:
-            raise keys.KeyFault("the key of issuing-1 is missing")
-        return real(name)
+        tried.append(name)
+        if name == "issuing-2":
+            raise keys.KeyFault("wrong passphrase")
+        return opens(name)
 
-    monkeypatch.setattr(keys, "issuer_signer", opened)
+    opens = keys.issuer_signer
+    with monkeypatch.context() as patched:
+        patched.setattr(keys, "issuer_signer", opened)
+        issuance.sign(batch, now)
+    assert set(Request.objects.values_list("issuer", "state")) == {("issuing-1", "signed"), ("issuing-2", "validated")}
+    assert tried == ["issuing-1", "issuing-2"]
+    (complaint,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert complaint.getMessage() == "2 requests wait for the key of issuing-2: wrong passphrase"
+    assert complaint.__dict__["requests"] == sorted(str(request.id) for request in held)
     issuance.sign(batch, now)
-    assert states() == ["validated", "signed"]
-    issuance.sign(batch, now)
-    assert states() == ["signed", "signed"]
-    assert first.serial
+    assert states() == ["signed"] * 3
 
 
 def test_a_good_sample_does_not_take_back_a_refusal(
