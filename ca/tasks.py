@@ -27,7 +27,7 @@ from .models import Request, State
 
 log = logging.getLogger(__name__)
 STUCK_AFTER = timedelta(seconds=5)
-_PAUSE, _EACH, _MOST, _TELLING = 0.008, 0.002, 0.06, 2.0  # seconds; _EACH for each request expected
+_PAUSE, _EACH, _MOST, _TELLING = 0.004, 0.002, 0.06, 2.0  # seconds; _EACH for each request expected
 _ALONE = 0.1  # seconds after which a chain's worker begins no other step before it looks for messages, a revocation's among them
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from django.db import DataError, OperationalError
@@ -147,6 +148,24 @@ def test_who_does_not_join_is_not_waited_for_longer_than_a_moment(shared: Shared
     assert shared([3]) == 3
     expect(shared, 3)
     assert shared([4]) == 4
+
+
+@pytest.mark.parametrize(("expected", "milliseconds"), [(20, 40), (10_000, 130)])
+def test_who_keeps_joining_is_waited_for_as_long_as_so_many_take(
+    shared: SharedCommit[int, int], monkeypatch: pytest.MonkeyPatch, expected: int, milliseconds: int
+) -> None:
+    clock = SimpleNamespace(now=time.monotonic(), waited=0.0)
+
+    def joined(seconds: float) -> None:
+        clock.now, clock.waited = clock.now + seconds, clock.waited + seconds
+        shared._waiting.insert(0, shared_commit._Turn([0]))
+
+    expect(shared, expected)
+    monkeypatch.setattr(shared_commit, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(shared._all_there, "wait", joined)
+    monkeypatch.setattr(shared_commit, "_PAUSE", 0.003)  # the last is begun in time
+    shared([3])
+    assert milliseconds <= clock.waited * 1e3 < milliseconds + 3
 
 
 def test_nobody_is_waited_for_once_all_are_there(shared: SharedCommit[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
