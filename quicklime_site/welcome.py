@@ -14,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from django.conf import settings
 
+from dashboard import newcomers
+
 from .machine import Ports
 
 
@@ -43,7 +45,7 @@ def _reminders() -> str:
 
 def _commands(state: Path, url: str) -> str:
     root, token = _path(state / "root.pem"), _path(state / "token")
-    name = f"payroll.{next((zone for zone in settings.ZONES if zone != 'localhost'), 'localhost')}"
+    name = newcomers.host()
     return f"""  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout payroll.key -out payroll.csr \\
     -subj /CN={name} -addext subjectAltName=DNS:{name}
 

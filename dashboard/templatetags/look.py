@@ -13,9 +13,11 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from dashboard import decoding
+from dashboard import decoding, newcomers
 
 register = template.Library()
+register.simple_tag(newcomers.state_file)
+register.simple_tag(newcomers.host, name="example_host")
 _STEPS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (86400 * 120, 86400, "d"), (86400 * 730, 86400 * 30.44, "months"))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +40,13 @@ def test_an_installation_without_certificates_teaches_the_first_request(hierarch
     page = html(staff, "")
     assert "No certificate yet" in page
     assert "All is well" in page
+
+
+def test_the_first_request_is_one_that_this_installation_would_serve(hierarchy: None, staff: Client, settings: Any) -> None:
+    settings.ZONES, settings.STATE = ("localhost", "fleet.example"), Path("/srv/quick lime")
+    page = unescape(html(staff, ""))
+    assert "-subj /CN=payroll.fleet.example -addext subjectAltName=DNS:payroll.fleet.example\n" in page
+    assert "--cacert '/srv/quick lime/root.pem' -H \"Authorization: Bearer $(cat '/srv/quick lime/token')\"" in page
 
 
 def test_what_was_done_lately(fleet: list[Certificate], staff: Client) -> None:
