@@ -1,4 +1,4 @@
-"""How many are to be waited for, who share a batch.
+"""How many are to be waited for, who share a batch, and for how long.
 
 Owns that guess, by the sizes of the batches just before: for the group commit at the door, and for validate. It is never a fact:
 clients may have gone, so whoever waits has a limit.
@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 
+PAUSE, EACH = 0.004, 0.002  # seconds: from one look to the next, and for each that is expected
 _KEPT = 4  # sizes: a small batch among large ones lowers nothing, and when load falls a few wait in vain
+
+
+def patience(expected: int, most: float) -> float:
+    """Seconds in which so many come, and never more than `most`."""
+    return min(expected * EACH, most)
 
 
 class Expectation:

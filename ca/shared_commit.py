@@ -13,12 +13,12 @@ from typing import Generic, TypeVar
 
 from django.db import DataError, IntegrityError, OperationalError
 
-from .gathering import Expectation
+from . import gathering
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 
-_PAUSE, _EACH, _MOST, _TELLING = 0.004, 0.002, 0.13, 0.25  # seconds; _EACH for each caller expected
+_MOST, _TELLING = 0.13, 0.25  # seconds
 
 
 class _Turn(Generic[Row, Result]):
@@ -51,7 +51,7 @@ class SharedCommit(Generic[Row, Result]):
         self._lock = threading.Lock()
         self._waiting: list[_Turn[Row, Result]] = []
         self._led = False
-        self._expected = Expectation(_TELLING)
+        self._expected = gathering.Expectation(_TELLING)
         self._awaited, self._all_there = 1, threading.Event()  # set by who makes them so many while a leader gathers
 
     def __call__(self, rows: Sequence[Row]) -> Result:
@@ -84,10 +84,10 @@ class SharedCommit(Generic[Row, Result]):
         with self._lock:
             self._awaited = self._expected.number(now)
             self._all_there.clear()
-        until = now + min(self._awaited * _EACH, _MOST)
+        until = now + gathering.patience(self._awaited, _MOST)
         while seen < len(self._waiting) < self._awaited and time.monotonic() < until:
             seen = len(self._waiting)
-            self._all_there.wait(_PAUSE)
+            self._all_there.wait(gathering.PAUSE)
 
     def _queued(self) -> list[_Turn[Row, Result]]:
         with self._lock:

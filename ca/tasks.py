@@ -20,14 +20,13 @@ from redis.exceptions import RedisError
 
 from eventlog import checkpoints
 
-from . import approvals, issuance, keys, mass_replacement, wakeups
+from . import approvals, gathering, issuance, keys, mass_replacement, wakeups
 from .crash import point
-from .gathering import Expectation
 from .models import Request, State
 
 log = logging.getLogger(__name__)
 STUCK_AFTER = timedelta(seconds=5)
-_PAUSE, _EACH, _MOST, _TELLING = 0.004, 0.002, 0.06, 2.0  # seconds; _EACH for each request expected
+_MOST, _TELLING = 0.06, 2.0  # seconds
 _ALONE = 0.1  # seconds after which a chain's worker begins no other step before it looks for messages, a revocation's among them
 
 
@@ -66,7 +65,7 @@ def validate(self: Task[Any, Any], batch: str) -> None:
     _go_on(self, batch, begun)
 
 
-_expected = Expectation(_TELLING)
+_expected = gathering.Expectation(_TELLING)
 
 
 def _gather() -> None:
@@ -76,12 +75,12 @@ def _gather() -> None:
     expected = _expected.number(now)
     if expected == 1:
         return
-    seen, patience = 0, min(expected * _EACH, _MOST)
+    seen, patience = 0, gathering.patience(expected, _MOST)
     growing_until = now + patience
     while (waiting := issuance.waiting()) < expected and time.monotonic() < growing_until:
         if waiting > seen:
             seen, growing_until = waiting, time.monotonic() + patience
-        time.sleep(_PAUSE)
+        time.sleep(gathering.PAUSE)
 
 
 @shared_task(name="ca.sign", bind=True)

@@ -11,8 +11,7 @@ from types import SimpleNamespace
 import pytest
 from django.db import DataError, OperationalError
 
-from ca import shared_commit
-from ca.gathering import Expectation
+from ca import gathering, shared_commit
 from ca.shared_commit import SharedCommit
 from tests.processes import eventually
 
@@ -127,7 +126,7 @@ def shared() -> SharedCommit[int, int]:
 
 
 def expect(shared: SharedCommit[int, int], number: int) -> None:
-    shared._expected = Expectation(60.0)
+    shared._expected = gathering.Expectation(60.0)
     shared._expected.came(number, time.monotonic())
 
 
@@ -135,7 +134,8 @@ def test_soon_after_a_shared_commit_the_next_waits_for_who_is_about_to_join(
     shared: SharedCommit[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And goes on as soon as all are there: a pause to its end would be longer than the test may take."""
-    monkeypatch.setattr(shared_commit, "_PAUSE", 60.0)
+    for name in ("PAUSE", "EACH"):
+        monkeypatch.setattr(gathering, name, 60.0)
     monkeypatch.setattr(shared_commit, "_MOST", 60.0)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(shared, [3])
@@ -154,18 +154,19 @@ def test_who_does_not_join_is_not_waited_for_longer_than_a_moment(shared: Shared
 def test_who_keeps_joining_is_waited_for_as_long_as_so_many_take(
     shared: SharedCommit[int, int], monkeypatch: pytest.MonkeyPatch, expected: int, milliseconds: int
 ) -> None:
-    clock = SimpleNamespace(now=time.monotonic(), waited=0.0)
+    began = time.monotonic()
+    clock = SimpleNamespace(now=began)
 
     def joined(seconds: float) -> None:
-        clock.now, clock.waited = clock.now + seconds, clock.waited + seconds
+        clock.now += seconds
         shared._waiting.insert(0, shared_commit._Turn([0]))
 
     expect(shared, expected)
     monkeypatch.setattr(shared_commit, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(shared._all_there, "wait", joined)
-    monkeypatch.setattr(shared_commit, "_PAUSE", 0.003)  # the last is begun in time
+    monkeypatch.setattr(gathering, "PAUSE", 0.003)  # the last is begun in time
     shared([3])
-    assert milliseconds <= clock.waited * 1e3 < milliseconds + 3
+    assert milliseconds <= (clock.now - began) * 1e3 < milliseconds + 3
 
 
 def test_nobody_is_waited_for_once_all_are_there(shared: SharedCommit[int, int], monkeypatch: pytest.MonkeyPatch) -> None:

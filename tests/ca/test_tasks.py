@@ -16,8 +16,7 @@ from celery.app.trace import build_tracer
 from celery.signals import task_postrun
 from django.db import connection
 
-from ca import tasks
-from ca.gathering import Expectation
+from ca import gathering, tasks
 from eventlog import checkpoints, saved
 from quicklime_site.celery import app
 
@@ -68,15 +67,15 @@ def test_gathering(peak: int, fresh: bool, arrivals: list[int], waits: str, monk
     clock = Clock(arrivals)
     monkeypatch.setattr(tasks, "time", clock)
     monkeypatch.setattr(tasks.issuance, "waiting", clock.waiting)
-    monkeypatch.setattr(tasks, "_expected", expected := Expectation(tasks._TELLING))
+    monkeypatch.setattr(tasks, "_expected", expected := gathering.Expectation(tasks._TELLING))
     expected.came(peak, clock.now - (0 if fresh else tasks._TELLING))
     tasks._gather()
     if waits == "not at all":
         assert clock.slept == 0
     elif waits == "until all are back":
-        assert clock.slept == pytest.approx(3 * tasks._PAUSE)
+        assert clock.slept == pytest.approx(3 * gathering.PAUSE)
     else:
-        assert peak * tasks._EACH <= clock.slept < peak * tasks._EACH + 3 * tasks._PAUSE
+        assert peak * gathering.EACH <= clock.slept < peak * gathering.EACH + 3 * gathering.PAUSE
 
 
 BATCH = "0190163d-8694-739b-aea5-966c26f8ad91"
