@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import secrets
 from base64 import b64encode
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -520,7 +521,7 @@ def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
     causes = _approval_causes(rows, live, site())
     words = approvals.words(causes)
     events: list[NewEvent] = []
-    permitted: list[Row] = []
+    permitted: dict[str, list[Row]] = defaultdict(list)  # by issuer
     for row in rows:
         try:
             _live(live.get(row.token), now)
@@ -533,9 +534,9 @@ def _signed(rows: Sequence[Row], now: datetime) -> list[NewEvent]:
         except Problem as problem:
             events += [_orphan(row, problem), _reject(row, problem)]
         else:
-            permitted.append(row)
-    for issuer in sorted({row.issuer for row in permitted}):
-        _put_key_to([row for row in permitted if row.issuer == issuer], issuer)
+            permitted[row.issuer].append(row)
+    for issuer, its_rows in sorted(permitted.items()):
+        _put_key_to(its_rows, issuer)
     return events
 
 
